@@ -1,0 +1,25 @@
+"""What is optimised: named terms over one shared run, and their weighted sums."""
+
+from ppl_genmodels.objectives.evidence import elbo, entropy, iwae, kl, log_lik, log_prob, log_weight
+from ppl_genmodels.objectives.objective import Objective
+from ppl_genmodels.objectives.run import Run
+from ppl_genmodels.objectives.term import Term
+from ppl_genmodels.schedules import Cosine, Cyclical, Exponential, Linear, Schedule
+
+__all__ = [
+    "Cosine",
+    "Cyclical",
+    "Exponential",
+    "Linear",
+    "Objective",
+    "Run",
+    "Schedule",
+    "Term",
+    "elbo",
+    "entropy",
+    "iwae",
+    "kl",
+    "log_lik",
+    "log_prob",
+    "log_weight",
+]

@@ -1,0 +1,65 @@
+"""The score-function surrogate: a zero whose gradient is what the pathwise gradient leaves out.
+
+Convention of this module: costs are what is maximised, per datum; a local site pays for its own datum only.
+"""
+
+from __future__ import annotations
+
+import torch
+from pyro.distributions.util import scale_and_mask
+from torch import Tensor
+
+from ppl_genmodels.objectives.run import Run
+from ppl_genmodels.structure import Node
+
+__all__ = ["score_function_surrogate", "score_function_sites"]
+
+
+def score_function_sites(run: Run) -> list[Node]:
+    """The guide's latent sites that have no reparameterization."""
+    return [node for node in run.guide.latent.values() if not node["fn"].has_rsample]
+
+
+def score_function_surrogate(run: Run, linear: Tensor, mixed: Tensor) -> Tensor:
+    r"""The sum over score-function sites of :math:`\log q \cdot (c - b)` with its value removed.
+
+    The baseline :math:`b` is the mean of the other particles' costs; with one particle, of the other data's costs,
+    which do not depend on this datum's draw; with one particle of a global site there is none.
+
+    Args:
+        run: The run.
+        linear: Values in which each particle stands alone, shape (particles, data).
+        mixed: Values in which all particles of a datum enter, shape (1, data).
+
+    Returns:
+        A scalar with value zero.
+
+    References:
+        Williams (1992), REINFORCE; Mnih and Rezende (2016), equation 8, for the leave-one-out baseline.
+    """
+    total = torch.zeros((), device=linear.device)
+    for node in score_function_sites(run):
+        log_q = run.sum_to_datum(node, scale_and_mask(run.raw_log_prob(node), 1.0, node["mask"]))
+        own, shared = linear.detach(), mixed.detach()
+        if not run.is_local(node):
+            own, shared = own.mean(-1, keepdim=True), shared.mean(-1, keepdim=True)
+        score = (log_q * (own - leave_one_out(own))).mean() + (log_q * shared).sum(0).mean()
+        total = total + score - score.detach()
+    return total
+
+
+def leave_one_out(cost: Tensor) -> Tensor:
+    """For each entry the mean of the others: along particles, or along data when there is one particle.
+
+    Args:
+        cost: Shape (particles, data).
+
+    Example:
+        >>> leave_one_out(torch.tensor([[1.0], [3.0]]))
+        tensor([[3.],
+                [1.]])
+    """
+    for dim in (0, 1):
+        if cost.shape[dim] > 1:
+            return (cost.sum(dim, keepdim=True) - cost) / (cost.shape[dim] - 1)
+    return torch.zeros_like(cost)
