@@ -1,6 +1,39 @@
 """A probabilistic programming layer on Pyro for deep generative models."""
 
-from ppl_genmodels import objectives
-from ppl_genmodels.program import Program, as_program
+from importlib.metadata import version
 
-__all__ = ["Program", "as_program", "objectives"]
+from ppl_genmodels import (
+    data,
+    diagnostics,
+    distributions,
+    errors,
+    guides,
+    handlers,
+    inference,
+    models,
+    networks,
+    objectives,
+)
+from ppl_genmodels.program import Program, as_program
+from ppl_genmodels.workflow import Fitted, fit, load, nuts
+
+__version__ = version("ppl-genmodels")
+
+__all__ = [
+    "Fitted",
+    "Program",
+    "as_program",
+    "data",
+    "diagnostics",
+    "distributions",
+    "errors",
+    "fit",
+    "guides",
+    "handlers",
+    "inference",
+    "load",
+    "models",
+    "networks",
+    "nuts",
+    "objectives",
+]

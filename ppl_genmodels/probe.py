@@ -136,16 +136,17 @@ def _trace(
 
 
 def _site(node: Node) -> Site:
-    fn = node["fn"]
+    fn, plates = node["fn"], plates_of(node)
+    names = tuple(plate.name for plate in plates)
     if is_deterministic(node):
-        kind, name = "deterministic", "Deterministic"
-    else:
-        kind, name = ("observed" if node["is_observed"] else "latent"), _distribution_name(fn)
+        depth = max((-plate.dim for plate in plates), default=0)
+        batch, event = node["value"].shape[:depth], node["value"].shape[depth:]
+        return Site(node["name"], "deterministic", "Deterministic", names, batch, event, False)
     return Site(
         name=node["name"],
-        kind=kind,  # type: ignore[arg-type]
-        distribution=name,
-        plates=tuple(plate.name for plate in plates_of(node)),
+        kind="observed" if node["is_observed"] else "latent",
+        distribution=_distribution_name(fn),
+        plates=names,
         batch_shape=fn.batch_shape,
         event_shape=fn.event_shape,
         discrete=fn.support.is_discrete,

@@ -28,6 +28,8 @@ from ppl_genmodels.structure import Structure
 
 __all__ = ["Program", "as_program"]
 
+Transform = Callable[[Callable[..., Any]], Callable[..., Any]]
+
 
 class Program(nn.Module):
     """A model and a guide, with every parameter that either of them uses.
@@ -83,9 +85,19 @@ class Program(nn.Module):
         """The guide, run with this program's own parameters, or None."""
         return None if self._guide is None else functools.partial(self._run, self._guide)
 
-    def wrap(self, transform: Callable[[Callable[..., Any]], Callable[..., Any]]) -> Program:
-        """This program with its model and its guide transformed, sharing every parameter."""
-        guide = None if self._guide is None else transform(self._guide)
+    @property
+    def has_autoguide(self) -> bool:
+        """Whether the guide is one of Pyro's autoguides, whose local sites have one parameter for each row."""
+        return any(isinstance(module, AutoGuide) for module in _modules_of(self._guide))
+
+    def wrap(self, transform: Transform, transform_guide: Transform | None = None) -> Program:
+        """This program with its model and its guide transformed, sharing every parameter.
+
+        Args:
+            transform: From a callable to a callable, such as a handler.
+            transform_guide: The same for the guide, when it differs.
+        """
+        guide = None if self._guide is None else (transform_guide or transform)(self._guide)
         wrapped = Program(transform(self._model), guide, source=self.source)
         wrapped.parts, wrapped.params = self.parts, self.params
         wrapped._local = self._local
@@ -111,8 +123,8 @@ class Program(nn.Module):
         Raises:
             ProgramError: When either fails on these data, or when the guide misses or adds a latent site.
         """
-        with torch.no_grad(), torch.random.fork_rng(), pyro.validation_enabled(True):
-            if isinstance(self._guide, AutoGuide):
+        with _quietly():
+            if self.has_autoguide:
                 probe_guide(self.guide, args, kwargs)
             structure = probe_model(self.model, args, kwargs)
             if self.guide is not None or structure.observed:
@@ -120,6 +132,17 @@ class Program(nn.Module):
                 check_guide(structure, guide_sites, self.guide is not None)
         self._structure = structure
         return structure
+
+    def prior(self) -> Program:
+        """The model alone, its structure read from a run without data.
+
+        Raises:
+            ProgramError: When the model cannot run without data.
+        """
+        prior = Program(self.model, source=self.source)
+        with _quietly():
+            prior._structure = probe_model(prior.model, (), {})
+        return prior
 
     def graph(self, *args: Any, **kwargs: Any) -> Structure:
         """The structure with each site's parents filled in, for drawing."""
@@ -138,6 +161,13 @@ class Program(nn.Module):
     def forward(self, *args: Any, **kwargs: Any) -> Any:
         """Runs the model."""
         return self.model(*args, **kwargs)
+
+
+@contextmanager
+def _quietly() -> Iterator[None]:
+    """Validated, without gradients, leaving the random state as it was."""
+    with torch.no_grad(), torch.random.fork_rng(), pyro.validation_enabled(True):
+        yield
 
 
 def as_program(source: Any) -> Program:

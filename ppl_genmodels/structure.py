@@ -22,7 +22,7 @@ __all__ = ["PARTICLES", "Node", "Plate", "Site", "Structure", "plates_of", "samp
 PARTICLES = "_particles"
 """Name of the plate of particles, to the left of every plate of the program."""
 
-Node = dict[str, Any]
+Node = Any
 """One sample site of a Pyro trace."""
 
 

@@ -79,16 +79,17 @@ class Run:
         return self._trace(poutine.uncondition(self.program.model))
 
     def _trace(self, fn: Callable[..., Any]) -> Traced:
-        tracer = poutine.trace(graph_type="flat")
-        if self.num_particles == 1:
-            with tracer:
-                fn(*self.args, **self.kwargs)
-        else:
-            plate = pyro.plate(
-                PARTICLES, self.num_particles, dim=-1 - self.structure.max_plate_nesting
-            )
-            with tracer, plate:
-                fn(*self.args, **self.kwargs)
+        if self.num_particles > 1:
+            return self.trace_particles(fn)
+        with poutine.trace(graph_type="flat") as tracer:
+            fn(*self.args, **self.kwargs)
+        return Traced(tracer.trace)
+
+    def trace_particles(self, fn: Callable[..., Any]) -> Traced:
+        """A trace of any callable on this run's data, inside the plate of particles whatever their number."""
+        dim = -1 - self.structure.max_plate_nesting
+        with poutine.trace(graph_type="flat") as tracer, pyro.plate(PARTICLES, self.num_particles, dim=dim):
+            fn(*self.args, **self.kwargs)
         return Traced(tracer.trace)
 
     @cached_property
@@ -190,7 +191,9 @@ class Traced:
 
     def __init__(self, trace: poutine.Trace) -> None:
         self.trace = trace
-        self.nodes = {n: s for n, s in sample_sites(trace).items() if not is_deterministic(s)}
+        sites = sample_sites(trace)
+        self.nodes = {name: node for name, node in sites.items() if not is_deterministic(node)}
+        self.deterministic = {name: node for name, node in sites.items() if is_deterministic(node)}
 
     @cached_property
     def observed(self) -> list[Node]:

@@ -1,0 +1,128 @@
+"""Batches of rows in an order that depends on nothing but the seed and the epoch.
+
+Convention of this module: an epoch visits every row once; its last batch may be smaller.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch.utils.data import DataLoader
+
+from ppl_genmodels.data.rows import Rows, arguments
+from ppl_genmodels.errors import OptionError
+
+__all__ = ["Batches", "LoaderBatches", "split"]
+
+Batch = tuple[tuple[Any, ...], dict[str, Any]]
+
+
+@dataclass(frozen=True)
+class Batches:
+    """Shuffled batches of rows.
+
+    Args:
+        rows: The data.
+        batch_size: Rows in a batch; more than there are means all of them.
+        seed: Of the shuffling.
+
+    Raises:
+        OptionError: When ``batch_size`` is below 1.
+
+    Example:
+        >>> batches = Batches(Rows.of(torch.arange(5.0)), batch_size=2, seed=0)
+        >>> [len(args[0]) for args, _ in batches.epoch(0)]
+        [2, 2, 1]
+    """
+
+    rows: Rows
+    batch_size: int
+    seed: int
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise OptionError(f"batch_size must be at least 1, got {self.batch_size}.")
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return -(-len(self.rows) // self.batch_size)
+
+    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, the first ``skip`` of them left out."""
+        if self.per_epoch == 1:
+            order = torch.arange(len(self.rows))
+        else:
+            order = torch.randperm(len(self.rows), generator=_generator(self.seed, number))
+        for index in order.split(self.batch_size)[skip:]:
+            yield self.rows.take(index)
+
+    def in_order(self) -> Iterator[Batch]:
+        """All rows in their own order."""
+        for start in range(0, len(self.rows), self.batch_size):
+            yield self.rows.take(slice(start, start + self.batch_size))
+
+
+@dataclass(frozen=True)
+class LoaderBatches:
+    """The batches of a user's ``DataLoader``, its own shuffling made reproducible.
+
+    Args:
+        loader: The loader; its data set has a length.
+        seed: Of the shuffling.
+    """
+
+    loader: DataLoader[Any]
+    seed: int
+
+    @property
+    def rows(self) -> Rows:
+        """The loader's data set as rows."""
+        return Rows.of(self.loader.dataset)
+
+    @property
+    def per_epoch(self) -> int:
+        """Batches in an epoch."""
+        return len(self.loader)
+
+    def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
+        """The batches of one epoch, the first ``skip`` of them left out."""
+        with torch.random.fork_rng(devices=[]):
+            torch.default_generator.set_state(_generator(self.seed, number).get_state())
+            iterator = iter(self.loader)
+        for position, item in enumerate(iterator):
+            if position >= skip:
+                yield arguments(item)
+
+
+def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:
+    """Rows split at random into those to train on and those to validate on.
+
+    Args:
+        rows: The data.
+        fraction: Share of the second part, strictly between 0 and 1.
+        seed: Of the split.
+
+    Raises:
+        OptionError: When the fraction is out of range or leaves a part empty.
+
+    Example:
+        >>> train, held_out = split(Rows.of(torch.zeros(10, 2)), 0.2, seed=0)
+        >>> len(train), len(held_out)
+        (8, 2)
+    """
+    count = round(fraction * len(rows))
+    if not 0 < fraction < 1 or not 0 < count < len(rows):
+        raise OptionError(
+            f"validation={fraction} of {len(rows)} rows leaves a part empty or is no fraction. "
+            f"Remedy: a fraction between 0 and 1, or held-out data."
+        )
+    order = torch.randperm(len(rows), generator=_generator(seed, -1)).tolist()
+    return rows.subset(order[count:]), rows.subset(order[:count])
+
+
+def _generator(seed: int, epoch: int) -> torch.Generator:
+    return torch.Generator().manual_seed((seed * 1_000_003 + epoch + 1) % 2**63)

@@ -1,0 +1,6 @@
+"""How a site is sampled or observed: one effect handler per file."""
+
+from ppl_genmodels.handlers.mask_missing import MaskMissing, mask_missing
+from ppl_genmodels.handlers.site_handler import SiteHandler, Sites
+
+__all__ = ["MaskMissing", "SiteHandler", "Sites", "mask_missing"]

@@ -1,0 +1,317 @@
+"""The training loop: epochs over batches, validation, history, checkpoints, and an exact resume.
+
+Convention of this module: a step is counted when its update was made. Everything random draws from one state, seeded
+at the start and kept in the checkpoint; the caller's random state is left as it was.
+"""
+
+from __future__ import annotations
+
+import math
+import signal
+import threading
+import time
+import warnings
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from types import FrameType
+from typing import Any
+
+import torch
+from lightning_fabric import Fabric
+from rich.progress import Progress
+from torch import Tensor
+
+from ppl_genmodels.data.batches import Batches, LoaderBatches
+from ppl_genmodels.data.rows import Rows
+from ppl_genmodels.errors import CheckpointError, ProgramError
+from ppl_genmodels.inference.callbacks import Callback
+from ppl_genmodels.inference.checkpoint import Checkpoints
+from ppl_genmodels.inference.engine import LossModule, blame, blame_gradient
+from ppl_genmodels.objectives import Objective
+from ppl_genmodels.program import Program
+
+__all__ = ["Training", "make_optimizer"]
+
+CHECKPOINT_STEPS = 50
+"""A checkpoint is written at the end of an epoch when at least so many steps were made since the last."""
+CHECKPOINT_SECONDS = 300.0
+"""A checkpoint is written at any step when so many seconds have passed since the last."""
+
+Optimizer = torch.optim.Optimizer
+OptimizerFactory = Callable[[Any], Optimizer]
+
+
+class Training:
+    """A program being trained. Callbacks read and steer it.
+
+    Attributes:
+        program: The program.
+        optimizer: The optimizer.
+        step: Updates made so far.
+        epoch: Epochs completed so far.
+        history: One record per step.
+        validation: The newest validation objective, NaN before the first.
+        stopped: Why training stopped before its end, or None.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        objective: Objective,
+        batches: Batches | LoaderBatches,
+        optimizer: Optimizer,
+        fabric: Fabric,
+        *,
+        num_particles: int = 1,
+        validation: Batches | None = None,
+        callbacks: Sequence[Callback] = (),
+        checkpoints: Checkpoints | None = None,
+        signature: dict[str, Any] | None = None,
+    ) -> None:
+        self.program, self.objective, self.batches, self.fabric = program, objective, batches, fabric
+        self.validation_batches, self.callbacks = validation, tuple(callbacks)
+        self.checkpoints, self.signature = checkpoints, signature or {}
+        loss = LossModule(program, objective, num_particles, len(batches.rows))
+        self.optimizer = optimizer
+        self._loss, self._optimizer = fabric.setup(loss, optimizer)
+        self._plain_loss = loss
+        self.step = self.epoch = 0
+        self.history: list[dict[str, float]] = []
+        self.validation = math.nan
+        self.stopped: str | None = None
+        self._seconds, self._began = 0.0, time.monotonic()
+        self._saved_step, self._saved_at = 0, self._began
+
+    @property
+    def validation_rows(self) -> Rows | None:
+        """The held-out data, if any."""
+        return None if self.validation_batches is None else self.validation_batches.rows
+
+    @property
+    def seconds(self) -> float:
+        """Time spent training, before and after a resume."""
+        return self._seconds + time.monotonic() - self._began
+
+    def stop(self, reason: str) -> None:
+        """Ends training after the present step."""
+        self.stopped = reason
+
+    def run(self, total_steps: int, seed: int, resume: bool, progress: bool) -> None:
+        """Trains up to a number of steps.
+
+        Args:
+            total_steps: Steps in all, those before a resume counted in.
+            seed: Of everything random.
+            resume: Whether to go on from the newest checkpoint.
+            progress: Whether to show a progress bar.
+
+        Raises:
+            NonFiniteError: When the objective or its gradient is not finite.
+        """
+        with _forked_random_state(self.fabric.device), _interruptible(self):
+            torch.manual_seed(seed)
+            if resume:
+                self._resume()
+            self._call("on_start")
+            self._began = time.monotonic()
+            self.program.train()
+            with Progress(disable=not progress) as bar:
+                task = bar.add_task("fit", total=total_steps, completed=self.step)
+                while self.step < total_steps and self.stopped is None:
+                    for _ in self._epoch(total_steps):
+                        shown = f"fit  objective {self.history[-1]['objective']:.4g}"
+                        bar.update(task, completed=self.step, description=shown)
+            self.save()
+            self._call("on_end")
+            self.program.eval()
+
+    def _epoch(self, total_steps: int) -> Iterator[None]:
+        skip = self.step - self.epoch * self.batches.per_epoch
+        for args, kwargs in self.batches.epoch(self.epoch, skip):
+            self._take_step(*self.fabric.to_device((args, kwargs)))
+            yield
+            if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+                self.save()
+            if self.step >= total_steps or self.stopped is not None:
+                break
+        if self.step % self.batches.per_epoch == 0:
+            self.epoch += 1
+            if self.validation_batches is not None:
+                self._validate()
+            self._call("after_epoch")
+            if self.step - self._saved_step >= CHECKPOINT_STEPS:
+                self.save()
+
+    def _take_step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        loss, terms = self._loss(args, kwargs, self.step)
+        values = torch.stack([loss.detach(), *terms.values()]).tolist()
+        named = dict(zip(terms, values[1:], strict=True))
+        if not math.isfinite(values[0]):
+            raise blame(_last_run(self._plain_loss), named, self.step)
+        self._optimizer.zero_grad()
+        self.fabric.backward(loss)
+        norm = float(_gradient_norm(self.program))
+        if not math.isfinite(norm):
+            raise blame_gradient(self.program, self.step)
+        self._call("after_backward")
+        self._optimizer.step()
+        self._plain_loss.last_run = None
+        self.step += 1
+        self.history.append(
+            {"step": self.step, "epoch": self.epoch, "objective": -values[0], **named}
+            | {"gradient_norm": norm, "time": self.seconds, "validation": math.nan}
+        )
+        self._call("after_step")
+
+    def _validate(self) -> None:
+        """The objective on held-out data, schedules at their end, with the same noise each time."""
+        self._call("before_validation")
+        self.validation = self.evaluate(self.validation_batches)  # type: ignore[arg-type]
+        self.history[-1]["validation"] = self.validation
+        self._call("after_validation", reverse=True)
+
+    def evaluate(self, batches: Batches) -> float:
+        """The objective's mean over data, without gradient and leaving the random state as it was."""
+        loss = LossModule(
+            self.program, self.objective, self._plain_loss.num_particles, len(batches.rows)
+        )
+        total = 0.0
+        self.program.eval()
+        with torch.no_grad(), _forked_random_state(self.fabric.device), self.fabric.autocast():
+            torch.manual_seed(0)
+            for args, kwargs in map(self.fabric.to_device, batches.in_order()):
+                value, _ = loss(args, kwargs, torch.tensor(math.inf))
+                total -= float(value) * _last_run(loss).batch_rows
+        self.program.train()
+        return total / len(batches.rows)
+
+    def save(self) -> None:
+        """Writes a checkpoint, if the run has a folder."""
+        if self.checkpoints is None or not self.fabric.is_global_zero:
+            return
+        columns = {name: [row[name] for row in self.history] for name in self.history[0]} if self.history else {}
+        state = {
+            "signature": self.signature,
+            "step": self.step,
+            "epoch": self.epoch,
+            "seconds": self.seconds,
+            "validation": self.validation,
+            "program": self.program.state_dict(),
+            "optimizer": self.optimizer.state_dict(),
+            "callbacks": [callback.state_dict() for callback in self.callbacks],
+            "random": _random_state(self.fabric.device),
+            "history": {n: torch.tensor(v, dtype=torch.float64) for n, v in columns.items()},
+        }
+        self.checkpoints.write(self.step, state)
+        self._saved_step, self._saved_at = self.step, time.monotonic()
+
+    def _resume(self) -> None:
+        state = None if self.checkpoints is None else self.checkpoints.latest()
+        if state is None:
+            return
+        self._check_signature(state["signature"])
+        self.program.load_state_dict(state["program"])
+        self.optimizer.load_state_dict(state["optimizer"])
+        for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
+            callback.load_state_dict(saved)
+        _set_random_state(state["random"], self.fabric.device)
+        self.step, self.epoch = state["step"], state["epoch"]
+        self._saved_step = self.step
+        self._seconds, self.validation = state["seconds"], state["validation"]
+        columns = {name: values.tolist() for name, values in state["history"].items()}
+        self.history = [dict(zip(columns, row, strict=True)) for row in zip(*columns.values(), strict=True)]
+
+    def _check_signature(self, saved: dict[str, Any]) -> None:
+        for name, mine in self.signature.items():
+            theirs = saved.get(name)
+            if theirs != mine:
+                raise CheckpointError(
+                    f"the checkpoint in {self.checkpoints and self.checkpoints.folder} belongs to another run: its "
+                    f"{name} is {_difference(theirs, mine)}. Remedy: resume with what the run began with, or use "
+                    f"another output folder."
+                )
+
+    def _call(self, hook: str, reverse: bool = False) -> None:
+        for callback in reversed(self.callbacks) if reverse else self.callbacks:
+            getattr(callback, hook)(self)
+
+
+def make_optimizer(program: Program, optimizer: Optimizer | OptimizerFactory | None) -> Optimizer:
+    """The optimizer of a program: Adam with learning rate 1e-3 unless another, or a way to make one, is given.
+
+    Raises:
+        ProgramError: When the program has no parameters.
+    """
+    parameters = [p for p in program.parameters() if p.requires_grad]
+    if not parameters:
+        raise ProgramError(
+            "the program has no parameters to train. Remedy: make it an nn.Module that holds its networks, use "
+            "pyro.param in its functions, or give a guide with parameters such as guides.AutoNormal(model)."
+        )
+    if optimizer is None:
+        return torch.optim.Adam(parameters, lr=1e-3)
+    if not isinstance(optimizer, Optimizer):
+        return optimizer(parameters)
+    held = {id(p) for group in optimizer.param_groups for p in group["params"]}
+    left_out = [n for n, p in program.named_parameters() if p.requires_grad and id(p) not in held]
+    if left_out:
+        warnings.warn(
+            f"the optimizer does not hold {len(left_out)} parameters of the program ({', '.join(left_out[:3])}, ...): "
+            f"they will not be trained. Remedy: pass a factory, such as functools.partial(torch.optim.Adam, lr=1e-3).",
+            stacklevel=3,
+        )
+    return optimizer
+
+
+def _gradient_norm(program: Program) -> Tensor:
+    gradients = [p.grad for p in program.parameters() if p.grad is not None]
+    return torch.nn.utils.get_total_norm(gradients)
+
+
+def _last_run(loss: LossModule) -> Any:
+    return loss.last_run
+
+
+def _difference(theirs: Any, mine: Any) -> str:
+    if isinstance(theirs, dict) and isinstance(mine, dict):
+        changed = sorted(k for k in {*theirs, *mine} if theirs.get(k) != mine.get(k))
+        return f"different in {', '.join(changed[:3])} ({theirs.get(changed[0])} there, {mine.get(changed[0])} here)"
+    return f"{theirs!r} there and {mine!r} here"
+
+
+def _random_state(device: torch.device) -> dict[str, Tensor]:
+    state = {"cpu": torch.get_rng_state()}
+    if device.type == "cuda":
+        state["cuda"] = torch.cuda.get_rng_state(device)
+    return state
+
+
+def _set_random_state(state: dict[str, Tensor], device: torch.device) -> None:
+    torch.set_rng_state(state["cpu"])
+    if device.type == "cuda" and "cuda" in state:
+        torch.cuda.set_rng_state(state["cuda"], device)
+
+
+@contextmanager
+def _forked_random_state(device: torch.device) -> Iterator[None]:
+    with torch.random.fork_rng(devices=[device] if device.type == "cuda" else []):
+        yield
+
+
+@contextmanager
+def _interruptible(training: Training) -> Iterator[None]:
+    """While open, the first Ctrl-C ends training after the present step; the second one interrupts at once."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+
+    def handle(number: int, frame: FrameType | None) -> None:
+        if training.stopped is not None:
+            raise KeyboardInterrupt
+        training.stop("interrupted by the user")
+
+    previous = signal.signal(signal.SIGINT, handle)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, previous)

@@ -1,0 +1,246 @@
+"""A fitted program: infer on new data, sample, reconstruct, bound the evidence, report, save.
+
+Convention of this module: every method takes data as :func:`ppl_genmodels.fit` does, of any number of rows, and leaves the
+random state as it was when it is given a seed.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import pandas as pd
+import torch
+from torch import Tensor
+
+from ppl_genmodels import diagnostics
+from ppl_genmodels.data.rows import Rows
+from ppl_genmodels.errors import OptionError, RunFolderError
+from ppl_genmodels.handlers import mask_missing
+from ppl_genmodels.inference.evidence import log_evidence
+from ppl_genmodels.inference.posterior import sample_posterior
+from ppl_genmodels.inference.predictive import reconstruct, sample_prior
+from ppl_genmodels.inference.state import read_json, write_json, write_tensors
+from ppl_genmodels.inference.training import Training
+from ppl_genmodels.objectives import Objective
+from ppl_genmodels.program import Program
+from ppl_genmodels.structure import Structure
+from ppl_genmodels.workflow.card import check_inputs
+
+if TYPE_CHECKING:
+    from arviz import InferenceData
+
+__all__ = ["CARD", "HISTORY", "WEIGHTS", "Fitted"]
+
+CARD, HISTORY, WEIGHTS = "card.json", "history.csv", "program.safetensors"
+
+
+class Fitted:
+    """A program with the parameters that a fit found, and the record of how.
+
+    Made by :func:`ppl_genmodels.fit` and :func:`ppl_genmodels.load`.
+
+    Args:
+        program: The program.
+        objective: What was maximised; its formula when the run was loaded.
+        history: One row per step: step, epoch, objective and each term in nats per datum, gradient norm, seconds,
+            and the validation objective at the end of each epoch.
+        card: The record of the run: program, data, settings, versions, metrics.
+    """
+
+    def __init__(
+        self,
+        program: Program,
+        objective: Objective | str,
+        history: pd.DataFrame,
+        card: dict[str, Any],
+    ) -> None:
+        self._program = program.eval()
+        self.objective, self.history, self.card = objective, history, card
+
+    @classmethod
+    def of(cls, training: Training, card: dict[str, Any]) -> Fitted:
+        """What a training has reached."""
+        history = pd.DataFrame(training.history)
+        if not history.empty:
+            history = history.astype({"step": "int64", "epoch": "int64"})
+        metrics = {"steps": training.step, "epochs": training.epoch, "seconds": training.seconds}
+        metrics["stopped"] = training.stopped or "after its last step"
+        for name in ("objective", "validation"):
+            values = history[name].dropna() if name in history else []
+            metrics[name] = float(values.iloc[-1]) if len(values) else None
+        return cls(training.program, training.objective, history, {**card, "metrics": metrics})
+
+    @property
+    def program(self) -> Any:
+        """The program as it was given to the fit, with its parameters fitted."""
+        return self._program.source
+
+    @property
+    def structure(self) -> Structure:
+        """The program's sites and plates."""
+        return self._program.structure()
+
+    def infer(
+        self,
+        data: Any,
+        num_samples: int = 500,
+        chunk_size: int | None = None,
+        predictive: bool = False,
+        seed: int | None = None,
+        coords: Mapping[str, Any] | None = None,
+        progress: bool = False,
+    ) -> InferenceData:
+        """The posterior of the latent sites for each row of new data.
+
+        Args:
+            data: Any number of rows; NaN means missing.
+            num_samples: Draws for each row.
+            chunk_size: Rows whose densities are computed together; the numbers do not depend on it.
+            predictive: Whether to draw replicated observations.
+            seed: Of the draws; taken from torch's random state when None.
+            coords: Labels for the dims, by name of the dim.
+            progress: Whether to show a progress bar.
+
+        Returns:
+            Groups posterior, log_likelihood, sample_stats (log_p, log_q, log_weight, k_hat), observed_data, and
+            posterior_predictive on request; dims are named after the plates.
+
+        Raises:
+            DataError: When the data have another shape than those of the fit.
+            ProgramError: When the guide cannot serve these rows.
+        """
+        program, rows = self._for(data)
+        draws = sample_posterior(
+            program, rows, num_samples, chunk_size, predictive, _seed(seed), progress
+        )
+        return diagnostics.to_inference_data(draws, coords)
+
+    def sample(self, n: int, seed: int | None = None) -> dict[str, Tensor]:
+        """Data and latent values from the program run without data.
+
+        Args:
+            n: How many.
+            seed: Of the draws; taken from torch's random state when None.
+
+        Returns:
+            For each site a tensor (n, *plates, *event); a data plate that holds one datum is dropped.
+
+        Raises:
+            ProgramError: When the model cannot run without data.
+        """
+        return sample_prior(self._program, n, _seed(seed))
+
+    def reconstruct(self, data: Any, num_samples: int = 32) -> dict[str, Tensor]:
+        """The posterior mean of each observed site's mean.
+
+        Args:
+            data: Any number of rows.
+            num_samples: Draws from the guide that are averaged.
+
+        Returns:
+            For each observed site a tensor (*plates, *event).
+        """
+        program, rows = self._for(data)
+        return reconstruct(program, rows, num_samples)
+
+    def log_evidence(
+        self, data: Any, num_particles: int = 100, seed: int | None = 0, progress: bool = False
+    ) -> Tensor:
+        """The importance-weighted bound on the log-evidence of each datum, in nats.
+
+        Args:
+            data: Any number of rows.
+            num_particles: Draws from the guide; the bound rises to the evidence as they grow.
+            seed: Of the draws.
+            progress: Whether to show a progress bar.
+
+        Returns:
+            Shape (rows,); shape () for all rows together when they share latent sites.
+        """
+        program, rows = self._for(data)
+        return log_evidence(program, rows, num_particles, _seed(seed), progress)
+
+    def report(self, path: str | Path, data: Any = None, labels: Any = None) -> Path:
+        """Writes an HTML page with pictures: training, samples, posterior, and checks.
+
+        Args:
+            path: A folder; the page is ``index.html`` in it.
+            data: Rows to infer on, such as held-out ones.
+            labels: One label per row, to colour the latent map.
+
+        Returns:
+            The page.
+        """
+        return diagnostics.report(self, path, data, labels)
+
+    def save(self, path: str | Path) -> None:
+        """Writes card, history and weights into a folder that :func:`ppl_genmodels.load` reads.
+
+        Args:
+            path: The folder; made when it is not there.
+
+        Raises:
+            RunFolderError: When it holds another run, or cannot be written.
+        """
+        folder = Path(path)
+        if (folder / CARD).exists() and read_json(folder / CARD).get("id") != self.card["id"]:
+            raise RunFolderError(
+                f"{folder} holds another run. Remedy: save into another folder, or delete it."
+            )
+        self.write(folder)
+
+    def write(self, folder: Path) -> None:
+        """Writes card, history and weights, over those of an earlier part of the same run.
+
+        Raises:
+            RunFolderError: When a file cannot be written.
+        """
+        write_tensors(folder / WEIGHTS, self._program.state_dict())
+        write_json(folder / CARD, self.card)
+        try:
+            self.history.to_csv(folder / HISTORY, index=False)
+        except OSError as error:
+            raise RunFolderError(
+                f"could not write {folder / HISTORY}: {error}. Remedy: free space on that disk."
+            ) from error
+
+    def _for(self, data: Any) -> tuple[Program, Rows]:
+        """The program and the rows, missing values masked."""
+        rows = Rows.of(data)
+        check_inputs(rows, self.card["inputs"])
+        return (mask_missing(self._program) if rows.missing else self._program), rows
+
+    def _facts(self) -> dict[str, str]:
+        metrics = self.card["metrics"]
+        facts = {
+            "program": self.card["program"]["name"],
+            "objective": str(self.objective),
+            "rows": str(self.card["data"]["rows"]),
+            "steps": f"{metrics['steps']} ({metrics['stopped']})",
+        }
+        for name in ("objective", "validation"):
+            if metrics.get(name) is not None:
+                facts[f"last {name}"] = f"{metrics[name]:.4g} nats per datum"
+        return facts
+
+    def __repr__(self) -> str:
+        return "\n".join(f"{name:15s} {value}" for name, value in self._facts().items())
+
+    def _repr_html_(self) -> str:
+        cells = "".join(
+            f"<tr><th style='text-align:left'>{html.escape(name)}</th><td>{html.escape(value)}</td></tr>"
+            for name, value in self._facts().items()
+        )
+        return f"<table>{cells}</table>"
+
+
+def _seed(seed: int | None) -> int:
+    if seed is None:
+        return int(torch.randint(2**31, ()))
+    if not isinstance(seed, int | np.integer) or seed < 0:
+        raise OptionError(f"seed must be a whole number from 0 on, got {seed!r}.")
+    return int(seed)
