@@ -14,7 +14,7 @@ import torch
 from pyro import poutine
 from pyro.infer.inspect import get_dependencies
 
-from ppl_genmodels.errors import ProgramError, nearest
+from ppl_genmodels.errors import PplError, ProgramError, nearest
 from ppl_genmodels.structure import (
     Node,
     Plate,
@@ -45,9 +45,7 @@ def probe_model(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     return Structure(sites, tuple(plates.values()), data_plate, nesting)
 
 
-def probe_guide(
-    guide: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, Node]:
+def probe_guide(guide: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, Node]:
     """The guide's latent sites by name, auxiliary ones left out.
 
     Raises:
@@ -57,9 +55,7 @@ def probe_guide(
         return {}
     nodes = sample_sites(_trace("guide", guide, args, kwargs))
     return {
-        name: node
-        for name, node in nodes.items()
-        if not node["is_observed"] and not node["infer"].get("is_auxiliary")
+        name: node for name, node in nodes.items() if not node["is_observed"] and not node["infer"].get("is_auxiliary")
     }
 
 
@@ -115,14 +111,12 @@ def _shape(value: Any) -> str:
     return type(value).__name__
 
 
-def _trace(
-    role: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> poutine.Trace:
+def _trace(role: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> poutine.Trace:
     tracer = poutine.trace()
     try:
         with tracer:
             fn(*args, **kwargs)
-    except ProgramError:
+    except PplError:
         raise
     except (ValueError, RuntimeError, TypeError, IndexError, NotImplementedError) as error:
         reached = [name for name in tracer.trace.nodes if not name.startswith("_")]

@@ -16,6 +16,7 @@ from typing import Any
 import pyro
 import torch
 from pyro.infer.autoguide import AutoGuide
+from pyro.nn import PyroModule
 from pyro.params.param_store import ParamStoreDict
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
@@ -58,6 +59,10 @@ class Program(nn.Module):
         ['params.loc']
     """
 
+    _model: Callable[..., Any]
+    _guide: Callable[..., Any] | None
+    source: Any
+
     def __init__(
         self,
         model: Callable[..., Any],
@@ -68,9 +73,10 @@ class Program(nn.Module):
         _check_callable("model", model)
         if guide is not None:
             _check_callable("guide", guide)
-        self.__dict__["_model"], self.__dict__["_guide"] = model, guide
-        self.__dict__["source"] = (model, guide) if source is None else source
+        vars(self).update(_model=model, _guide=guide, source=(model, guide) if source is None else source)
         self.parts = nn.ModuleList(_distinct(self.source, model, guide))
+        for module in self.parts.modules():
+            _hold_own_parameters(module)
         self.params = nn.ParameterDict()
         self._local = _LocalParams(self.params)
         self._structure: Structure | None = None
@@ -247,6 +253,12 @@ class _LocalParams(Messenger):
         if not isinstance(value, nn.Parameter):
             value = nn.Parameter(transform_to(constraint).inv(value.detach()).clone())
         self.params[key] = value
+
+
+def _hold_own_parameters(module: nn.Module) -> None:
+    """Lets a Pyro module that was made before its program run with parameters of its own."""
+    if isinstance(module, PyroModule):
+        vars(module._pyro_context).setdefault("param_state", {"params": {}, "constraints": {}})
 
 
 def _check_callable(role: str, fn: object) -> None:

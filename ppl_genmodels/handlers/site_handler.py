@@ -1,7 +1,7 @@
 """What every handler of this library shares: how it selects sites, and its four calling forms.
 
-Convention of this module: a handler is a context manager and a decorator, as all of Pyro's are; called with a callable it
-wraps it, called with a program it wraps model and guide together.
+Convention of this module: a handler is a context manager and a decorator, as all of Pyro's are; called with a
+callable it wraps it, called with a program it wraps model and guide together.
 """
 
 from __future__ import annotations

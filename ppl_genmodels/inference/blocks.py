@@ -1,7 +1,7 @@
 """Draws from a guide for any number of rows, block by block, the same whatever part of them is asked for.
 
-Convention of this module: values keep the batch dims of the run that drew them, particles leftmost. Each block of rows has
-a random state of its own, derived from the seed and the block's number; global sites are drawn once, with the first.
+Convention of this module: values keep the batch dims of the run that drew them, particles leftmost. Each block of rows
+has a random state of its own, derived from the seed and the block's number; global sites are drawn once, with the first.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ from pyro import poutine
 from torch import Tensor
 
 from ppl_genmodels.data.rows import Rows
-from ppl_genmodels.errors import ProgramError
+from ppl_genmodels.errors import PplError, ProgramError
 from ppl_genmodels.inference.state import module_device, placed
 from ppl_genmodels.objectives.run import Run, Traced
 from ppl_genmodels.probe import describe_data
@@ -58,9 +58,7 @@ class Latents:
         """Rows of several parts, one after another."""
         first = parts[0]
         values = {
-            name: torch.cat([part.values[name] for part in parts], first.axes[name])
-            if name in first.axes
-            else value
+            name: torch.cat([part.values[name] for part in parts], first.axes[name]) if name in first.axes else value
             for name, value in first.values.items()
         }
         local = torch.cat([part.local_log_q for part in parts], 1)
@@ -88,9 +86,7 @@ class GuideBlocks:
         args, kwargs = self.take(0, len(rows) if program.has_autoguide else min(BLOCK, len(rows)))
         self.structure = program.structure(*args, **kwargs)
         local = any(self.structure.is_local(site.name) for site in self.structure.latent)
-        self.divisible = self.structure.data_plate is not None and not (
-            program.has_autoguide and local
-        )
+        self.divisible = self.structure.data_plate is not None and not (program.has_autoguide and local)
         self.block = BLOCK if self.divisible else len(rows)
         self._globals = poutine.Trace()
         self._newest: tuple[int, Latents] | None = None
@@ -142,11 +138,13 @@ class GuideBlocks:
             return Traced(poutine.Trace())
         try:
             traced = run.trace_particles(poutine.replay(guide, trace=self._globals))
+        except PplError:
+            raise
         except (ValueError, RuntimeError) as error:
             raise ProgramError(
                 f"the guide failed on {describe_data(run.args, run.kwargs)}: {str(error).splitlines()[0]}. Remedy: "
-                f"give data of the shape it was fitted on; a guide with parameters for each row serves those rows only, "
-                f"guides.Amortized serves any."
+                f"give data of the shape it was fitted on; a guide with parameters for each row serves those "
+                f"rows only, guides.Amortized serves any."
             ) from error
         if not self._globals.nodes:
             for name, node in traced.latent.items():

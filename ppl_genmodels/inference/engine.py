@@ -30,9 +30,7 @@ class LossModule(nn.Module):
         data_size: Rows in the whole data set.
     """
 
-    def __init__(
-        self, program: Program, objective: Objective, num_particles: int, data_size: int
-    ) -> None:
+    def __init__(self, program: Program, objective: Objective, num_particles: int, data_size: int) -> None:
         super().__init__()
         self.program, self.objective = program, objective
         self.num_particles, self.data_size = num_particles, data_size
@@ -56,9 +54,7 @@ def make_fabric(accelerator: str, devices: int | str, strategy: str, precision: 
         OptionError: When Fabric does not know the precision or the strategy.
     """
     try:
-        return Fabric(
-            accelerator=accelerator, devices=devices, strategy=strategy, precision=precision
-        )
+        return Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=precision)
     except (RuntimeError, MisconfigurationException) as error:
         have = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
         raise DeviceError(
@@ -76,8 +72,8 @@ def blame(run: Run, terms: dict[str, float], step: int) -> NonFiniteError:
     bad = [name for name, value in terms.items() if not torch.isfinite(torch.tensor(value))]
     return NonFiniteError(
         f"step {step}: the objective is not finite (term {', '.join(bad) or 'weighted sum'}); {_culprit(run)}. The "
-        f"update was not made. Remedy: a smaller learning rate, callbacks=[GradientClipping(...)], a scale bounded away "
-        f"from zero, or check the data of that site."
+        f"update was not made. Remedy: a smaller learning rate, callbacks=[GradientClipping(...)], a scale bounded "
+        f"away from zero, or check the data of that site."
     )
 
 

@@ -1,7 +1,7 @@
 """The evidence of each datum under a fitted program, bounded from below by importance weighting.
 
-Convention of this module: particles are taken in groups whose log-weights are summed in log space, so that any number of them
-fits in memory.
+Convention of this module: particles are taken in groups whose log-weights are summed in log space, so that any number
+of them fits in memory.
 """
 
 from __future__ import annotations
@@ -26,9 +26,7 @@ GROUP = 100
 """Particles drawn together."""
 
 
-def log_evidence(
-    program: Program, rows: Rows, num_particles: int, seed: int = 0, progress: bool = False
-) -> Tensor:
+def log_evidence(program: Program, rows: Rows, num_particles: int, seed: int = 0, progress: bool = False) -> Tensor:
     r"""The importance-weighted bound :math:`\log \frac1K \sum_k p(x, z_k) / q(z_k|x)` on the evidence of each datum.
 
     Args:
@@ -67,10 +65,9 @@ def log_evidence(
 
 
 def _bound(program: Program, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], num_particles: int) -> Tensor:
-    total = None
+    total = torch.tensor(-math.inf)
     with pyro.validation_enabled(False):
         for done in range(0, num_particles, GROUP):
             run = Run(program, args, kwargs, min(GROUP, num_particles - done))
-            group = log_weight(run).logsumexp(0)
-            total = group if total is None else torch.logaddexp(total, group)
-    return total - math.log(num_particles)  # type: ignore[operator]
+            total = torch.logaddexp(total.to(run.device), log_weight(run).logsumexp(0))
+    return total - math.log(num_particles)

@@ -8,8 +8,9 @@ from __future__ import annotations
 
 import math
 from functools import partial
-from typing import Literal
+from typing import Any, Literal
 
+import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 from torch.distributions import kl_divergence
@@ -74,7 +75,12 @@ def log_prob(*sites: str) -> Objective:
 
     shown = ", ".join(sites) or "x, z"
     return _single(
-        Term(named("log_prob", sites), f"E_q[log p({shown})]", rf"\mathbb{{E}}_q[\log p({shown})]", values)
+        Term(
+            named("log_prob", sites),
+            f"E_q[log p({shown})]",
+            rf"\mathbb{{E}}_q[\log p({shown})]",
+            values,
+        )
     )
 
 
@@ -82,8 +88,8 @@ def kl(*sites: str, method: Method = "auto") -> Objective:
     """The divergence of the guide from the prior.
 
     In closed form for each latent site where torch registers one and the site's parents in the model all come
-    before it in the guide; otherwise from the shared draw, log q - log p. Sites of nested latents give the divergence of
-    conditionals under the guide's draws of their parents.
+    before it in the guide; otherwise from the shared draw, log q - log p. Sites of nested latents give the
+    divergence of conditionals under the guide's draws of their parents.
 
     Reduction: summed over a datum's sites and inner plates, averaged over particles and data; a global site counts
     once over the whole data set.
@@ -231,7 +237,7 @@ def _site_kl(run: Run, prior: Node, method: Method) -> list[tuple[Node, Tensor]]
     posterior = run.guide.nodes[prior["name"]]
     if method != "monte_carlo" and (method == "closed_form" or _parents_come_first(run, prior["name"])):
         try:
-            divergence = kl_divergence(posterior["fn"], prior["fn"])
+            divergence = kl_divergence(*_same_batch(posterior["fn"], prior["fn"]))
         except NotImplementedError:
             divergence = None
         if divergence is not None:
@@ -246,6 +252,12 @@ def _site_kl(run: Run, prior: Node, method: Method) -> list[tuple[Node, Tensor]]
     return [(posterior, run.site_log_prob(posterior)), (prior, -run.site_log_prob(prior))]
 
 
+def _same_batch(first: Any, second: Any) -> tuple[Any, Any]:
+    """Two distributions with one batch shape; a replayed site's distribution lacks the particles."""
+    shape = torch.broadcast_shapes(first.batch_shape, second.batch_shape)
+    return tuple(fn if fn.batch_shape == shape else fn.expand(shape) for fn in (first, second))  # type: ignore[return-value]
+
+
 def _parents_come_first(run: Run, name: str) -> bool:
     """Whether every latent site before this one in the model is also before it in the guide."""
     model_order, guide_order = list(run.model.latent), list(run.guide.nodes)
@@ -256,7 +268,7 @@ def _parents_come_first(run: Run, name: str) -> bool:
 def _entropy(run: Run, node: Node, method: Method) -> Tensor:
     if method != "monte_carlo":
         try:
-            return scale_and_mask(node["fn"].entropy(), node["scale"], node["mask"])  # type: ignore[no-any-return]
+            return scale_and_mask(node["fn"].entropy(), node["scale"], node["mask"])
         except NotImplementedError as error:
             if method == "closed_form":
                 raise ProgramError(

@@ -119,10 +119,7 @@ class Objective:
 
     def values(self, run: Run) -> dict[str, Tensor]:
         """Each term's values on a run, unweighted, shape (particles, data) or (1, data)."""
-        return {
-            name: weighted.term.values(run)
-            for name, weighted in zip(self.names, self.weighted, strict=True)
-        }
+        return {name: weighted.term.values(run) for name, weighted in zip(self.names, self.weighted, strict=True)}
 
     def assess(self, run: Run) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss of a run with its gradient, and each term's mean without.

@@ -88,7 +88,10 @@ class Run:
     def trace_particles(self, fn: Callable[..., Any]) -> Traced:
         """A trace of any callable on this run's data, inside the plate of particles whatever their number."""
         dim = -1 - self.structure.max_plate_nesting
-        with poutine.trace(graph_type="flat") as tracer, pyro.plate(PARTICLES, self.num_particles, dim=dim):
+        with (
+            poutine.trace(graph_type="flat") as tracer,
+            pyro.plate(PARTICLES, self.num_particles, dim=dim),
+        ):
             fn(*self.args, **self.kwargs)
         return Traced(tracer.trace)
 
@@ -124,13 +127,13 @@ class Run:
         if "scaled_log_prob" not in node:
             raw = self.raw_log_prob(node)
             node["scaled_log_prob"] = scale_and_mask(raw, node["scale"], node["mask"])
-        return node["scaled_log_prob"]  # type: ignore[no-any-return]
+        return node["scaled_log_prob"]
 
     def raw_log_prob(self, node: Node) -> Tensor:
         """The log-density of one site as its distribution gives it."""
         if "raw_log_prob" not in node:
             node["raw_log_prob"] = _log_prob(node)
-        return node["raw_log_prob"]  # type: ignore[no-any-return]
+        return node["raw_log_prob"]
 
     def total(self, values: Iterable[tuple[Node, Tensor]]) -> Tensor:
         """The sum over sites of batch-shaped values, per datum, shape (particles, data)."""
@@ -208,7 +211,7 @@ class Traced:
 
 def _log_prob(node: Node) -> Tensor:
     try:
-        return node["fn"].log_prob(node["value"], *node["args"], **node["kwargs"])  # type: ignore[no-any-return]
+        return node["fn"].log_prob(node["value"], *node["args"], **node["kwargs"])
     except (ValueError, RuntimeError, IndexError) as error:
         fn, value = node["fn"], node["value"]
         raise ProgramError(

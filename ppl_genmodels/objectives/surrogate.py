@@ -12,7 +12,7 @@ from torch import Tensor
 from ppl_genmodels.objectives.run import Run
 from ppl_genmodels.structure import Node
 
-__all__ = ["score_function_surrogate", "score_function_sites"]
+__all__ = ["score_function_sites", "score_function_surrogate"]
 
 
 def score_function_sites(run: Run) -> list[Node]:

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from ppl_genmodels.data.rows import Rows
-from ppl_genmodels.errors import DataError, ProgramError
+from ppl_genmodels.errors import DataError, PplError, ProgramError
 from ppl_genmodels.objectives import Objective, Run
 from ppl_genmodels.program import Program
 
@@ -41,11 +41,11 @@ def check_objective(
             objective.values(run)
             return run.divergences
         except (ValueError, RuntimeError, IndexError) as error:
-            if num_particles == 1:
+            if num_particles == 1 or isinstance(error, PplError):
                 raise
             raise ProgramError(
-                f"the program fails with num_particles={num_particles}: {str(error).splitlines()[0]}. Remedy: particles "
-                f"are a plate to the left of all others, so index batch dims from the right (dim=-1, x[..., 0])."
+                f"the program fails with num_particles={num_particles}: {str(error).splitlines()[0]}. Remedy: "
+                f"particles are a plate to the left of all others, so index batch dims from the right (dim=-1, x[..., 0])."
             ) from error
 
 

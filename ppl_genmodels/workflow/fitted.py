@@ -1,7 +1,7 @@
 """A fitted program: infer on new data, sample, reconstruct, bound the evidence, report, save.
 
-Convention of this module: every method takes data as :func:`ppl_genmodels.fit` does, of any number of rows, and leaves the
-random state as it was when it is given a seed.
+Convention of this module: every method takes data as :func:`ppl_genmodels.fit` does, of any number of rows, and
+leaves the random state as it was when it is given a seed.
 """
 
 from __future__ import annotations
@@ -67,11 +67,11 @@ class Fitted:
         history = pd.DataFrame(training.history)
         if not history.empty:
             history = history.astype({"step": "int64", "epoch": "int64"})
-        metrics = {"steps": training.step, "epochs": training.epoch, "seconds": training.seconds}
+        metrics: dict[str, Any] = {"steps": training.step, "epochs": training.epoch, "seconds": training.seconds}
         metrics["stopped"] = training.stopped or "after its last step"
         for name in ("objective", "validation"):
-            values = history[name].dropna() if name in history else []
-            metrics[name] = float(values.iloc[-1]) if len(values) else None
+            values = history[name].dropna().tolist() if name in history else []
+            metrics[name] = values[-1] if values else None
         return cls(training.program, training.objective, history, {**card, "metrics": metrics})
 
     @property
@@ -114,9 +114,7 @@ class Fitted:
             ProgramError: When the guide cannot serve these rows.
         """
         program, rows = self._for(data)
-        draws = sample_posterior(
-            program, rows, num_samples, chunk_size, predictive, _seed(seed), progress
-        )
+        draws = sample_posterior(program, rows, num_samples, chunk_size, predictive, _seed(seed), progress)
         return diagnostics.to_inference_data(draws, coords)
 
     def sample(self, n: int, seed: int | None = None) -> dict[str, Tensor]:
@@ -147,9 +145,7 @@ class Fitted:
         program, rows = self._for(data)
         return reconstruct(program, rows, num_samples)
 
-    def log_evidence(
-        self, data: Any, num_particles: int = 100, seed: int | None = 0, progress: bool = False
-    ) -> Tensor:
+    def log_evidence(self, data: Any, num_particles: int = 100, seed: int | None = 0, progress: bool = False) -> Tensor:
         """The importance-weighted bound on the log-evidence of each datum, in nats.
 
         Args:
@@ -188,9 +184,7 @@ class Fitted:
         """
         folder = Path(path)
         if (folder / CARD).exists() and read_json(folder / CARD).get("id") != self.card["id"]:
-            raise RunFolderError(
-                f"{folder} holds another run. Remedy: save into another folder, or delete it."
-            )
+            raise RunFolderError(f"{folder} holds another run. Remedy: save into another folder, or delete it.")
         self.write(folder)
 
     def write(self, folder: Path) -> None:

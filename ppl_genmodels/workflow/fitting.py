@@ -105,8 +105,12 @@ def fit(
     fabric.launch()
     prepared, divergences = _prepare(program, batches.rows, objective, seed, num_particles)
     folder = None if out is None else _folder(Path(out), resume)
-    settings = {"epochs": epochs, "steps": total, "batch_size": batch_size, "seed": seed}
-    settings |= {"num_particles": num_particles, "precision": precision, "device": str(fabric.device)}
+    settings: dict[str, Any] = {"epochs": epochs, "steps": total, "batch_size": batch_size, "seed": seed}
+    settings |= {
+        "num_particles": num_particles,
+        "precision": precision,
+        "device": str(fabric.device),
+    }
     card = run_card(prepared, batches.rows, objective, settings, divergences)
     training = Training(
         prepared,
@@ -141,9 +145,7 @@ def _batches(
 ) -> tuple[Batches | LoaderBatches, Batches | None]:
     if isinstance(data, DataLoader):
         if isinstance(validation, float):
-            raise OptionError(
-                "a DataLoader cannot be split. Remedy: pass held-out data as validation, or the Dataset."
-            )
+            raise OptionError("a DataLoader cannot be split. Remedy: pass held-out data as validation, or the Dataset.")
         held_out = None if validation is None else Rows.of(validation, "validation")
         train: Batches | LoaderBatches = LoaderBatches(data, seed)
     else:
@@ -194,9 +196,7 @@ def _folder(path: Path, resume: bool) -> Path:
     return path
 
 
-def _callbacks(
-    callbacks: Sequence[Callback], early_stopping: int | EarlyStopping | None
-) -> list[Callback]:
+def _callbacks(callbacks: Sequence[Callback], early_stopping: int | EarlyStopping | None) -> list[Callback]:
     if early_stopping is None:
         return list(callbacks)
     if isinstance(early_stopping, int):

@@ -10,7 +10,6 @@ from pathlib import Path
 from typing import Any
 
 import pandas as pd
-import torch
 from torch import Tensor
 
 from ppl_genmodels.errors import CheckpointError, ProgramError
@@ -69,12 +68,11 @@ def load(path: str | Path, program: Any = None) -> Fitted:
 def _build(recorded: dict[str, Any], folder: Path) -> Any:
     if not recorded["catalogue"]:
         raise CheckpointError(
-            f"the run in {folder} was fitted with a program of its own, {recorded['name']}, which is not rebuilt from a "
-            f"file. Remedy: load(path, program={recorded['name']}(...))."
+            f"the run in {folder} was fitted with a program of its own, {recorded['name']}, which is not rebuilt "
+            f"from a file. Remedy: load(path, program={recorded['name']}(...))."
         )
     options = {
-        name: tuple(value) if isinstance(value, list) else value
-        for name, value in (recorded["options"] or {}).items()
+        name: tuple(value) if isinstance(value, list) else value for name, value in (recorded["options"] or {}).items()
     }
     return catalogue.build(recorded["name"], **options)
 
@@ -85,7 +83,7 @@ def _restore(program: Program, weights: dict[str, Tensor], folder: Path) -> None
     if mine != theirs:
         name = next(n for n in sorted({*mine, *theirs}) if mine.get(n) != theirs.get(n))
         raise CheckpointError(
-            f"the weights in {folder / WEIGHTS} belong to another program: {name} has shape {theirs.get(name)} there and "
-            f"{mine.get(name)} here. Remedy: build the program with the options of the fit."
+            f"the weights in {folder / WEIGHTS} belong to another program: {name} has shape {theirs.get(name)} "
+            f"there and {mine.get(name)} here. Remedy: build the program with the options of the fit."
         )
     program.load_state_dict(weights)

@@ -1,0 +1,22 @@
+"""What a site may be: distributions and modules whose call yields one.
+
+Convention of this package: shapes follow torch; event dims are always declared.
+"""
+
+from ppl_genmodels.distributions.level_categorical import LevelCategorical
+from ppl_genmodels.distributions.likelihood import (
+    BernoulliLikelihood,
+    CategoricalLikelihood,
+    GaussianLikelihood,
+    Likelihood,
+    build_likelihood,
+)
+
+__all__ = [
+    "BernoulliLikelihood",
+    "CategoricalLikelihood",
+    "GaussianLikelihood",
+    "LevelCategorical",
+    "Likelihood",
+    "build_likelihood",
+]

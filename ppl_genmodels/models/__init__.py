@@ -1,0 +1,22 @@
+"""Generative programs, one family per file; :mod:`~ppl_genmodels.models.catalogue` finds them by
+name.
+
+Convention of this package: sites and plates have fixed names, and batch dims count from the right,
+so that a plate of particles can stand to the left of all.
+"""
+
+from ppl_genmodels.models import catalogue
+from ppl_genmodels.models.conv_vae import ConvVAE
+from ppl_genmodels.models.eight_schools import EightSchools
+from ppl_genmodels.models.regression import HierarchicalRegression, LinearRegression
+from ppl_genmodels.models.vae import VAE, Autoencoder
+
+__all__ = [
+    "VAE",
+    "Autoencoder",
+    "ConvVAE",
+    "EightSchools",
+    "HierarchicalRegression",
+    "LinearRegression",
+    "catalogue",
+]
