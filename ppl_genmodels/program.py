@@ -198,7 +198,7 @@ def as_program(source: Any) -> Program:
     remembered = getattr(source, "__dict__", {}).get("_ppl_program")
     if remembered is not None:
         return remembered
-    if hasattr(source, "model"):
+    if hasattr(source, "model") and not isinstance(source, type):
         program = Program(source.model, getattr(source, "guide", None), source=source)
     elif callable(source) and not isinstance(source, type):
         program = Program(source, source=source)

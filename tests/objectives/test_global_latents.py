@@ -13,6 +13,7 @@ from ppl_genmodels import objectives as obj
 from ppl_genmodels.errors import ProgramError
 
 ROWS = 12
+PEERS = [(obj.elbo("monte_carlo"), Trace_ELBO), (obj.elbo(), TraceMeanField_ELBO)]
 
 
 class Shared(nn.Module):

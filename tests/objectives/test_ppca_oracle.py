@@ -13,10 +13,11 @@ from ppl_genmodels import as_program
 from ppl_genmodels import objectives as obj
 
 ROWS, DATA_DIM, LATENT_DIM, NOISE = 200, 5, 2, 0.7
+PEERS = [(obj.elbo("monte_carlo"), Trace_ELBO), (obj.elbo(), TraceMeanField_ELBO)]
 
 
 class PPCA(nn.Module):
-    """The posterior is Normal(x W M, noise² M) with M = (WᵀW + noise² I)⁻¹; ``spread`` scales the guide's covariance."""
+    """The posterior is Normal(x W M, noise² M), M = (WᵀW + noise² I)⁻¹; ``spread`` scales the guide's covariance."""
 
     def __init__(self, spread=1.0):
         super().__init__()
