@@ -19,7 +19,7 @@ from ppl_genmodels.errors import OptionError, ProgramError
 from ppl_genmodels.objectives.objective import Objective, Weighted
 from ppl_genmodels.objectives.run import Run
 from ppl_genmodels.objectives.term import Term, named
-from ppl_genmodels.structure import Node
+from ppl_genmodels.structure import Node, is_delta
 
 __all__ = ["elbo", "entropy", "iwae", "kl", "log_lik", "log_prob", "log_weight"]
 
@@ -235,7 +235,9 @@ def _kl(run: Run, sites: tuple[str, ...], method: Method) -> Tensor:
 
 def _site_kl(run: Run, prior: Node, method: Method) -> list[tuple[Node, Tensor]]:
     posterior = run.guide.nodes[prior["name"]]
-    if method != "monte_carlo" and (method == "closed_form" or _parents_come_first(run, prior["name"])):
+    wanted = method == "closed_form" or (method == "auto" and _parents_come_first(run, prior["name"]))
+    # Pyro's registered divergence of a Delta leaves out its log-density, where autoguides keep their Jacobian.
+    if wanted and not is_delta(posterior):
         try:
             divergence = kl_divergence(*_same_batch(posterior["fn"], prior["fn"]))
         except NotImplementedError:
