@@ -257,7 +257,7 @@ def _site_kl(run: Run, prior: Node, method: Method) -> list[tuple[Node, Tensor]]
 def _same_batch(first: Any, second: Any) -> tuple[Any, Any]:
     """Two distributions with one batch shape; a replayed site's distribution lacks the particles."""
     shape = torch.broadcast_shapes(first.batch_shape, second.batch_shape)
-    return tuple(fn if fn.batch_shape == shape else fn.expand(shape) for fn in (first, second))  # type: ignore[return-value]
+    return tuple(fn if fn.batch_shape == shape else fn.expand(shape) for fn in (first, second))
 
 
 def _parents_come_first(run: Run, name: str) -> bool:

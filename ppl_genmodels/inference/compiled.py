@@ -1,0 +1,272 @@
+"""The compiled step: an objective and its gradient traced once into a graph of tensor operations, then replayed.
+
+Convention of this module: a graph holds for one signature: shapes, dtypes and devices of the data, and everything that
+the program's modules hold. A change of any of these traces anew. No Python of the program runs on replay.
+"""
+
+from __future__ import annotations
+
+import traceback
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, Literal
+
+import pyro
+import torch
+from torch import Tensor, nn
+from torch.fx.experimental.proxy_tensor import make_fx
+from torch.nn.utils.stateless import _reparametrize_module
+
+from ppl_genmodels.errors import OptionError
+from ppl_genmodels.objectives import Objective, Run
+from ppl_genmodels.program import Program, as_program
+
+__all__ = ["MODES", "CompileWarning", "CompiledGradient", "Mode", "compile_step"]
+
+Mode = Literal["auto", "trace", "inductor", "off"]
+MODES: tuple[Mode, ...] = ("auto", "trace", "inductor", "off")
+
+Values = tuple[Tensor, list[Tensor]]
+Graph = Callable[..., Values]
+
+
+class CompileWarning(UserWarning):
+    """A program cannot be traced and runs eagerly; the message names the line that stands in the way."""
+
+
+class CompiledGradient:
+    """The values of an objective and its gradient on a batch, from a graph traced once for each signature.
+
+    The graph holds the operations of the eager run, random ones included, so that its numbers are the same; lowered by
+    ``torch.compile`` it rounds differently. The first result of a graph is compared with the eager one.
+
+    Args:
+        objective: What is maximised.
+        program: The program, probed.
+        lower: Whether to lower the graph with ``torch.compile``.
+        num_particles: Draws from the guide.
+        data_size: Rows in the whole data set; None when each batch is all.
+
+    Attributes:
+        traces: How many graphs were traced.
+
+    Example:
+        >>> from ppl_genmodels.models import VAE
+        >>> from ppl_genmodels.objectives import elbo
+        >>> gradient = CompiledGradient(elbo(), as_program(VAE(data_dim=9, latent_dim=2)))
+        >>> values = gradient((torch.ones(4, 9),), {}, step=0)
+        >>> values.shape, gradient.traces
+        (torch.Size([3]), 1)
+    """
+
+    def __init__(
+        self,
+        objective: Objective,
+        program: Program,
+        lower: bool = False,
+        num_particles: int = 1,
+        data_size: int | None = None,
+    ) -> None:
+        self.objective, self.program, self.lower = objective, program, lower
+        self.num_particles, self.data_size = num_particles, data_size
+        self.traces = 0
+        self._graphs: dict[Any, Graph | None] = {}
+        self._kept: list[Any] = []
+
+    def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any], step: int) -> Tensor | None:
+        """Leaves the gradient in the parameters.
+
+        Returns:
+            The loss, then each term's mean, in nats per datum; None when the program cannot be traced.
+        """
+        self.program.structure(*args, **kwargs)  # probed, validated, before anything is traced
+        contents = _contents(self.program)
+        signature = (_shapes(args, kwargs), tuple(map(_key, contents)))
+        if signature not in self._graphs:
+            self._kept.append(contents)  # keeps every id in the signature taken
+            self._graphs[signature] = self._trace(args, kwargs, step)
+        graph = self._graphs[signature]
+        if graph is None:
+            return None
+        parameters = [p for p in self.program.parameters() if p.requires_grad]
+        with torch.no_grad():
+            values, gradient = graph(parameters, _as_tensor(step, args), args, kwargs)
+        for parameter, part in zip(parameters, gradient, strict=True):
+            parameter.grad = part
+        return values
+
+    def _evaluate(
+        self, parameters: list[Tensor], step: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
+    ) -> Values:
+        """The values and the gradient with these tensors in the place of the program's parameters."""
+        names = [name for name, p in self.program.named_parameters() if p.requires_grad]
+        with _reparametrize_module(self.program, dict(zip(names, parameters, strict=True))):
+            run = Run(self.program, args, kwargs, self.num_particles, step, self.data_size)
+            loss, terms = self.objective.assess(run)
+            gradient = torch.autograd.grad(loss, parameters, allow_unused=True)
+        filled = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradient, strict=True)]
+        return torch.stack([loss.detach(), *terms.values()]), filled
+
+    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any], step: int) -> Graph | None:
+        """A graph for these data, checked against the eager run; None, with a warning, when there can be none."""
+        inputs = (_leaves(self.program), _as_tensor(step, args), args, kwargs)
+        with pyro.validation_enabled(False):
+            try:
+                with _as_if_not_run(self.program):
+                    # make_fx counts a bound method's self among the arguments.
+                    graph: Any = make_fx(lambda *traced: self._evaluate(*traced))(*inputs)
+            except (RuntimeError, ValueError, TypeError, NotImplementedError) as error:
+                warnings.warn(_refusal(error), CompileWarning, stacklevel=4)
+                return None
+            graph.graph.eliminate_dead_code()
+            graph.recompile()
+            self.traces += 1
+            lowered = torch.compile(graph, options={"fallback_random": True}) if self.lower else graph
+            if not self._agrees(lowered, inputs):
+                warnings.warn(
+                    "the traced step differs from the eager one and is not used: the program reads something that "
+                    "changes between runs. Remedy: compile='off', or move that state into a buffer.",
+                    CompileWarning,
+                    stacklevel=4,
+                )
+                return None
+        return lowered
+
+    def _agrees(self, graph: Graph, inputs: tuple[Any, ...]) -> bool:
+        with _as_if_not_run(self.program):
+            expected, expected_gradient = self._evaluate(*inputs)
+        with _as_if_not_run(self.program), torch.no_grad():
+            values, gradient = graph([p.detach() for p in inputs[0]], *inputs[1:])
+        pairs = zip([expected, *expected_gradient], [values, *gradient], strict=True)
+        return all(_close(one, other) for one, other in pairs)
+
+
+def compile_step(
+    objective: Objective,
+    program: Any,
+    optimizer: torch.optim.Optimizer,
+    mode: Mode = "auto",
+    num_particles: int = 1,
+    data_size: int | None = None,
+) -> Callable[..., Tensor]:
+    """A training step for a loop of one's own.
+
+    Args:
+        objective: What is maximised.
+        program: Any object with ``.model`` and ``.guide``, or a :class:`~ppl_genmodels.Program`.
+        optimizer: What updates the parameters.
+        mode: ``"trace"`` replays a traced graph; ``"inductor"`` also lowers it with ``torch.compile``; ``"off"`` runs
+            eagerly; ``"auto"`` is ``"trace"``.
+        num_particles: Draws from the guide.
+        data_size: Rows in the whole data set; None when each batch is all.
+
+    Returns:
+        ``step(*data, **data)``, which makes one update and returns the objective before it, in nats per datum.
+
+    Raises:
+        OptionError: When the mode is unknown.
+
+    Example:
+        >>> from ppl_genmodels.models import VAE
+        >>> from ppl_genmodels.objectives import elbo
+        >>> vae = VAE(data_dim=9, latent_dim=2)
+        >>> step = compile_step(elbo(), vae, torch.optim.Adam(vae.parameters()))
+        >>> bool(step(torch.ones(4, 9)) < 0)
+        True
+    """
+    prepared = as_program(program)
+    compiled = make_compiled(objective, prepared, mode, num_particles, data_size)
+    count = 0
+
+    def step(*args: Any, **kwargs: Any) -> Tensor:
+        nonlocal count
+        values = None if compiled is None else compiled(args, kwargs, count)
+        if values is None:
+            optimizer.zero_grad()
+            run = Run(prepared, args, kwargs, num_particles, count, data_size)
+            loss, _ = objective.assess(run)
+            loss.backward()
+            values = loss.detach().reshape(1)
+        optimizer.step()
+        count += 1
+        return -values[0]
+
+    return step
+
+
+def make_compiled(
+    objective: Objective, program: Program, mode: Mode, num_particles: int, data_size: int | None
+) -> CompiledGradient | None:
+    """The compiled gradient of a mode; None for ``"off"``.
+
+    Raises:
+        OptionError: When the mode is unknown.
+    """
+    if mode not in MODES:
+        raise OptionError(f"compile is one of {', '.join(map(repr, MODES))}; got {mode!r}.")
+    if mode == "off":
+        return None
+    return CompiledGradient(objective, program, mode == "inductor", num_particles, data_size)
+
+
+def _leaves(program: Program) -> list[Tensor]:
+    return [p.detach().requires_grad_() for p in program.parameters() if p.requires_grad]
+
+
+def _as_tensor(step: int, args: tuple[Any, ...]) -> Tensor:
+    return torch.tensor(float(step), device=next((a.device for a in args if isinstance(a, Tensor)), None))
+
+
+def _shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
+    def described(value: Any) -> Any:
+        return (value.shape, value.dtype, value.device) if isinstance(value, Tensor) else value
+
+    return (*map(described, args), *((name, described(value)) for name, value in sorted(kwargs.items())))
+
+
+def _contents(program: Program) -> list[Any]:
+    """Everything that the program's modules hold, whose change makes a graph stale."""
+    found: list[Any] = []
+    for module in program.modules():
+        found += vars(module).values()
+        found += module._buffers.values()
+        found += module._modules.values()
+        for parameter in module._parameters.values():
+            found += (parameter, None if parameter is None else parameter.requires_grad)
+    return found
+
+
+def _key(value: Any) -> Any:
+    return value if isinstance(value, bool | int | float | str | None) else id(value)
+
+
+def _close(one: Tensor, other: Tensor) -> bool:
+    """Equal up to the rounding of a sum in another order."""
+    scale = one.abs().max().clamp(min=1e-6)
+    return bool(((one - other).abs() <= 1e-3 * scale).all() or not one.isfinite().all())
+
+
+@contextmanager
+def _as_if_not_run(program: nn.Module) -> Iterator[None]:
+    """Leaves the random state and the program's buffers as they were."""
+    buffers = [(buffer, buffer.clone()) for buffer in program.buffers()]
+    with torch.random.fork_rng():
+        yield
+    with torch.no_grad():
+        for buffer, before in buffers:
+            buffer.copy_(before)
+
+
+def _refusal(error: Exception) -> str:
+    """Why a program runs eagerly, with the line of the user's code that was reached."""
+    inside = ("torch", "pyro", "ppl_genmodels")
+    frames = traceback.extract_tb(error.__traceback__)
+    own = [f for f in frames if not any(part in inside for part in Path(f.filename).parts)] or frames
+    where = f"{Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line}"
+    reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    return (
+        f"the step cannot be traced and runs eagerly ({where}): {reason} Remedy: write that line with tensor "
+        f"operations (torch.where for an if), or pass compile='off'."
+    )

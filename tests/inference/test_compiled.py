@@ -1,0 +1,200 @@
+"""The compiled step gives the eager numbers, and is never stale."""
+
+import warnings
+
+import pyro
+import pyro.distributions as dist
+import pytest
+import torch
+from torch import nn
+
+from ppl_genmodels import Program, as_program, handlers
+from ppl_genmodels import objectives as obj
+from ppl_genmodels.errors import OptionError
+from ppl_genmodels.guides import Amortized, AutoMultivariateNormal, AutoNormal
+from ppl_genmodels.inference.compiled import CompiledGradient, CompileWarning, compile_step
+from ppl_genmodels.models import VAE, EightSchools
+
+X = (torch.arange(48.0).reshape(8, 6) * 7 % 5 > 2).float()
+MISSING = torch.where(torch.arange(48).reshape(8, 6) % 5 == 0, torch.nan, X)
+
+
+class Discrete(nn.Module):
+    """A mixture with a categorical site that only the score function can train."""
+
+    def __init__(self):
+        super().__init__()
+        self.logits, self.means = nn.Linear(6, 3), nn.Parameter(torch.randn(3, 6))
+
+    def model(self, x):
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", dist.Categorical(logits=x.new_zeros(3)))
+            pyro.sample("x", dist.Normal(self.means[y], 1.0).to_event(1), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Categorical(logits=self.logits(x)))
+
+
+class Normalized(VAE):
+    """Batch normalization: buffers that change at every step."""
+
+    def __init__(self):
+        super().__init__(6, 2, (8,))
+        self.encoder = nn.Sequential(nn.BatchNorm1d(6), self.encoder)
+
+
+def vae():
+    return VAE(data_dim=6, latent_dim=2, hidden=(8,))
+
+
+def amortized():
+    program = vae()
+    return program.model, Amortized(program.model, nn.Linear(6, 4))
+
+
+def schools(guide):
+    model = EightSchools().model
+    return Program(model, guide(model))
+
+
+CASES = {
+    "vae": (vae, obj.elbo(), 1, X),
+    "particles": (vae, obj.elbo("monte_carlo"), 5, X),
+    "three terms": (vae, obj.log_lik() - obj.Linear(0, 1, 5) * obj.kl() + 0.1 * obj.entropy(), 1, X),
+    "importance weights": (vae, obj.iwae(), 4, X),
+    "score function": (Discrete, obj.elbo(), 1, X),
+    "score function, particles": (Discrete, obj.elbo() + obj.iwae(), 3, X),
+    "amortized": (amortized, obj.elbo(), 2, X),
+    "missing values": (lambda: handlers.mask_missing(vae()), obj.elbo(), 1, MISSING),
+    "batch normalization": (Normalized, obj.elbo(), 1, X),
+    "mean field": (lambda: schools(AutoNormal), obj.elbo(), 2, EightSchools.data()["y"]),
+    "joint normal": (lambda: schools(AutoMultivariateNormal), obj.elbo(), 2, EightSchools.data()["y"]),
+}
+
+
+def train(case, mode, steps=4):
+    make, objective, particles, x = CASES[case]
+    torch.manual_seed(0)
+    program = as_program(make())
+    program.probe(x)
+    optimizer = torch.optim.Adam(program.parameters(), 1e-2)
+    step = compile_step(objective, program, optimizer, mode, particles)
+    torch.manual_seed(1)
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CompileWarning)
+        values = [step(x).item() for _ in range(steps)]
+    return values, program.state_dict()
+
+
+@pytest.mark.parametrize("case", CASES)
+def test_a_traced_step_gives_the_eager_numbers(case):
+    eager_values, eager = train(case, "off")
+    values, traced = train(case, "trace")
+    assert values == pytest.approx(eager_values, rel=1e-6)
+    for name, value in eager.items():
+        torch.testing.assert_close(
+            traced[name], value, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
+        )
+
+
+def replace_module(program):
+    program.decoder = nn.Linear(2, 6)
+
+
+def freeze(program):
+    for parameter in program.encoder.parameters():
+        parameter.requires_grad_(False)
+
+
+def reassign_buffer(program):
+    program.prior_scale = torch.full((2,), 3.0)
+
+
+def change_number(program):
+    program.offset = 2.0
+
+
+def to_eval(program):
+    program.eval()
+
+
+class Offset(VAE):
+    """A VAE whose prior reads a plain number."""
+
+    def __init__(self):
+        super().__init__(6, 2, (8,))
+        self.offset, self.dropout = 0.0, nn.Dropout(0.5)
+
+    def model(self, x=None):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(self.prior_loc + self.offset, self.prior_scale).to_event(1))
+            pyro.sample("x", dist.Bernoulli(logits=self.dropout(self.decoder(z))).to_event(1), obs=x)
+
+
+@pytest.mark.parametrize("change", [replace_module, freeze, reassign_buffer, change_number, to_eval])
+def test_a_graph_is_never_stale(change):
+    torch.manual_seed(0)
+    program = Offset()
+    compiled = CompiledGradient(obj.elbo(), as_program(program))
+    compiled((X,), {}, 0)
+    compiled((X,), {}, 1)
+    assert compiled.traces == 1
+    change(program)
+    torch.manual_seed(2)
+    value = compiled((X,), {}, 2)[0]
+    assert compiled.traces == 2
+    torch.manual_seed(2)
+    assert value.item() == pytest.approx(obj.elbo().loss(program, X).item(), rel=1e-6)
+
+
+def test_parameters_that_train_do_not_trace_again():
+    program = vae()
+    compiled = CompiledGradient(obj.elbo(), as_program(program))
+    for rows in (8, 8, 5, 8, 5):
+        compiled((X[:rows],), {}, 0)
+    assert compiled.traces == 2
+
+
+def test_an_unfrozen_parameter_gets_its_gradient():
+    program = vae()
+    freeze(program)
+    compiled = CompiledGradient(obj.elbo(), as_program(program))
+    compiled((X,), {}, 0)
+    assert all(p.grad is None for p in program.encoder.parameters())
+    for parameter in program.encoder.parameters():
+        parameter.requires_grad_(True)
+    compiled((X,), {}, 1)
+    assert all(p.grad is not None for p in program.encoder.parameters())
+
+
+def test_control_flow_on_values_runs_eagerly_and_names_the_line():
+    class Branching(VAE):
+        def model(self, x=None):
+            if x.sum() > 0:  # the line
+                x = x.clone()
+            return super().model(x)
+
+    program = Branching(6, 2, (8,))
+    step = compile_step(obj.elbo(), program, torch.optim.Adam(program.parameters()))
+    with pytest.warns(CompileWarning, match=r"test_compiled.py, line \d+: if x.sum\(\) > 0:  # the line.*torch.where"):
+        first = step(X)
+    assert first.isfinite()
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        step(X)
+
+
+def test_tracing_leaves_the_random_state_and_the_buffers_as_they_were():
+    program = as_program(Normalized())
+    program.probe(X)
+    compiled = CompiledGradient(obj.elbo(), program)
+    state, before = torch.get_rng_state(), {n: b.clone() for n, b in program.named_buffers()}
+    compiled._trace((X,), {}, 0)
+    assert torch.equal(state, torch.get_rng_state())
+    assert all(torch.equal(before[name], buffer) for name, buffer in program.named_buffers())
+
+
+def test_an_unknown_mode_is_refused():
+    with pytest.raises(OptionError, match="'auto', 'trace', 'inductor', 'off'; got 'jit'"):
+        compile_step(obj.elbo(), vae(), None, mode="jit")
