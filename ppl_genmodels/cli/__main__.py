@@ -1,0 +1,5 @@
+"""``python -m ppl_genmodels.cli``."""
+
+from ppl_genmodels.cli import main
+
+main()
