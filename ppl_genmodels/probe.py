@@ -7,12 +7,13 @@ goes wrong into a :class:`~ppl_genmodels.errors.ProgramError` that names the las
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import replace
 from typing import Any
 
+import pyro
 import torch
 from pyro import poutine
-from pyro.infer.inspect import get_dependencies
+from pyro.infer.inspect import TrackProvenance
+from pyro.ops.provenance import get_provenance
 
 from ppl_genmodels.errors import PplError, ProgramError, nearest
 from ppl_genmodels.structure import (
@@ -27,7 +28,7 @@ from ppl_genmodels.structure import (
     sample_sites,
 )
 
-__all__ = ["check_guide", "describe_data", "probe_guide", "probe_model", "with_parents"]
+__all__ = ["check_guide", "describe_data", "probe_guide", "probe_model"]
 
 
 def probe_model(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Structure:
@@ -41,7 +42,8 @@ def probe_model(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     observed = [n for n in nodes.values() if n["is_observed"] and not is_deterministic(n)]
     data_plate = outermost_plate(observed) or outermost_plate(nodes.values())
     nesting = max((-plate.dim for plate in plates.values()), default=0)
-    sites = tuple(_site(node) for node in nodes.values() if not is_factor(node))
+    parents = _parents(model, args, kwargs)
+    sites = tuple(_site(node, parents.get(name, ())) for name, node in nodes.items() if not is_factor(node))
     return Structure(sites, tuple(plates.values()), data_plate, nesting)
 
 
@@ -89,20 +91,30 @@ def check_guide(structure: Structure, guide_sites: dict[str, Node], has_guide: b
         _check_shape(latent[name], node)
 
 
-def with_parents(
-    structure: Structure, model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> Structure:
-    """The structure with each site's direct parents, traced by provenance through the model's tensors."""
-    found = get_dependencies(model, args, kwargs, include_deterministic=True)["prior_dependencies"]
-    parents = {name: tuple(p for p in ups if p != name) for name, ups in found.items()}
-    sites = tuple(replace(site, parents=parents.get(site.name, ())) for site in structure.sites)
-    return replace(structure, sites=sites)
-
-
 def describe_data(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     """The shapes and dtypes of data, for messages."""
     named = [(f"argument {i + 1}", value) for i, value in enumerate(args)] + list(kwargs.items())
     return ", ".join(f"{name} {_shape(value)}" for name, value in named) or "no data"
+
+
+def _parents(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, tuple[str, ...]]:
+    """For each site the sites that its distribution is computed from, traced by provenance through the model's tensors.
+
+    Parents are for drawing: a model whose operations refuse the tensors that carry provenance has none.
+    """
+    try:
+        with pyro.validation_enabled(False), TrackProvenance(include_deterministic=True):
+            nodes = sample_sites(poutine.trace(model).get_trace(*args, **kwargs))
+        return {name: tuple(n for n in nodes if n in _provenance(node) - {name}) for name, node in nodes.items()}
+    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):
+        return {}
+
+
+def _provenance(node: Node) -> frozenset[str]:
+    fn = node["fn"]
+    if is_deterministic(node):
+        return get_provenance(fn.base_dist.v)
+    return get_provenance(fn.log_prob(node["value"]))
 
 
 def _shape(value: Any) -> str:
@@ -129,13 +141,13 @@ def _trace(role: str, fn: Callable[..., Any], args: tuple[Any, ...], kwargs: dic
     return tracer.trace
 
 
-def _site(node: Node) -> Site:
+def _site(node: Node, parents: tuple[str, ...]) -> Site:
     fn, plates = node["fn"], plates_of(node)
     names = tuple(plate.name for plate in plates)
     if is_deterministic(node):
         depth = max((-plate.dim for plate in plates), default=0)
         batch, event = node["value"].shape[:depth], node["value"].shape[depth:]
-        return Site(node["name"], "deterministic", "Deterministic", names, batch, event, False)
+        return Site(node["name"], "deterministic", "Deterministic", names, batch, event, False, parents)
     return Site(
         name=node["name"],
         kind="observed" if node["is_observed"] else "latent",
@@ -144,6 +156,7 @@ def _site(node: Node) -> Site:
         batch_shape=fn.batch_shape,
         event_shape=fn.event_shape,
         discrete=fn.support.is_discrete,
+        parents=parents,
     )
 
 

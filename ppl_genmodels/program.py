@@ -7,6 +7,7 @@ Convention of this module: parameters live in ``nn.Module``s. Pyro's global para
 from __future__ import annotations
 
 import functools
+import html
 import inspect
 import weakref
 from collections.abc import Callable, Iterator
@@ -24,7 +25,8 @@ from torch import Tensor, nn
 from torch.distributions import transform_to
 
 from ppl_genmodels.errors import ProgramError
-from ppl_genmodels.probe import check_guide, probe_guide, probe_model, with_parents
+from ppl_genmodels.graph import program_graph
+from ppl_genmodels.probe import check_guide, probe_guide, probe_model
 from ppl_genmodels.structure import Structure
 
 __all__ = ["Program", "as_program"]
@@ -150,9 +152,12 @@ class Program(nn.Module):
             prior._structure = probe_model(prior.model, (), {})
         return prior
 
-    def graph(self, *args: Any, **kwargs: Any) -> Structure:
-        """The structure with each site's parents filled in, for drawing."""
-        return with_parents(self.structure(*args, **kwargs), self.model, args, kwargs)
+    def _repr_html_(self) -> str:
+        """The program's graph with its plates, as notebooks show it; of the prior, before it has seen data."""
+        try:
+            return program_graph(self._structure or self.prior().structure())
+        except ProgramError as error:
+            return f"<pre>{html.escape(type(self.source).__name__)}: {html.escape(str(error))}</pre>"
 
     @contextmanager
     def scope(self) -> Iterator[None]:

@@ -15,7 +15,7 @@ PACKAGE = ROOT / "ppl_genmodels"
 LINKS = ("models", "guides", "inference")
 ORDER = (
     {"errors"},
-    {"schedules", "structure", "probe", "program"},
+    {"schedules", "structure", "graph_layout", "graph", "probe", "program"},
     {"networks"},
     {"transforms"},
     {"distributions"},

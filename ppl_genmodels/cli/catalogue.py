@@ -75,7 +75,7 @@ def _structure(program: Any, loaded: LoadedData | None) -> Structure:
     import torch
 
     from ppl_genmodels.data.rows import Rows
-    from ppl_genmodels.probe import probe_model, with_parents
+    from ppl_genmodels.probe import probe_model
     from ppl_genmodels.program import as_program
 
     model = as_program(program).model
@@ -85,7 +85,7 @@ def _structure(program: Any, loaded: LoadedData | None) -> Structure:
         else:
             rows = Rows.of(loaded.data)
             args, kwargs = rows.take(range(min(len(rows), SHOWN_ROWS)))
-        return with_parents(probe_model(model, args, kwargs), model, args, kwargs)
+        return probe_model(model, args, kwargs)
 
 
 def _drawn(program: Any) -> dict[str, Any]:

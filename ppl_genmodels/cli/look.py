@@ -88,5 +88,5 @@ def report(
     from ppl_genmodels.data import load
 
     loaded = None if data is None else load(data, split, binarize=binarize, seed=seed, images=images)
-    page = load_run(run, model).report(out, loaded and loaded.data, loaded and loaded.labels)
+    page = load_run(run, model).report(out, loaded and loaded.data, loaded and loaded.labels, progress=True)
     typer.echo(f"report: {page}")

@@ -12,7 +12,7 @@ from torch import nn
 from ppl_genmodels import Program, as_program
 from ppl_genmodels import objectives as obj
 from ppl_genmodels.errors import ProgramError
-from ppl_genmodels.models import VAE
+from ppl_genmodels.models import VAE, EightSchools
 
 X = torch.arange(12.0).reshape(4, 3) % 2
 
@@ -59,8 +59,23 @@ def test_the_data_plate_is_the_one_around_the_observation_not_the_first():
 
 
 def test_parents_are_traced_through_the_model():
-    structure = Program(model, guide).graph(X)
+    structure = Program(model, guide).structure(X)
     assert {site.name: site.parents for site in structure.sites} == {"mean": (), "z": ("mean",), "x": ("z",)}
+
+
+def test_parents_are_traced_through_deterministic_sites():
+    structure = Program(EightSchools().model).prior().structure()
+    parents = {site.name: site.parents for site in structure.sites}
+    assert parents == {"mu": (), "tau": (), "eta": (), "theta": ("mu", "tau", "eta"), "y": ("theta",)}
+
+
+def test_a_notebook_shows_the_graph_with_its_plates():
+    shown = as_program(VAE(data_dim=3, latent_dim=2))._repr_html_()
+    assert shown.startswith("<svg")
+    assert "data" in shown
+    needs_data = Program(guide)._repr_html_()
+    assert needs_data.startswith("<pre>")
+    assert "object of type" in needs_data
 
 
 def test_param_statements_become_parameters_of_the_program_and_the_global_store_stays_empty():

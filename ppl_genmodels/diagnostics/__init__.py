@@ -1,0 +1,71 @@
+"""Looking at what was fitted: the bridge to ArviZ, one function per picture, and the report.
+
+Convention of this package: the only place that imports ArviZ. Every ``plot_`` function takes a
+fitted program or an InferenceData, and the axes to draw on, and returns axes; ``describe_``
+functions say in a sentence what the picture of that name shows.
+"""
+
+from ppl_genmodels.diagnostics.bridge import to_inference_data
+from ppl_genmodels.diagnostics.calibration import describe_calibration, plot_calibration
+from ppl_genmodels.diagnostics.example import example_globals, example_posterior
+from ppl_genmodels.diagnostics.forest import describe_globals, plot_forest, summary
+from ppl_genmodels.diagnostics.history import (
+    describe_gradient,
+    describe_history,
+    plot_gradient,
+    plot_history,
+)
+from ppl_genmodels.diagnostics.information import (
+    describe_information,
+    latent_information,
+    plot_information,
+)
+from ppl_genmodels.diagnostics.khat import describe_khat, plot_khat
+from ppl_genmodels.diagnostics.latent_map import describe_latent_map, plot_latent_map
+from ppl_genmodels.diagnostics.predictive import describe_predictive, plot_predictive
+from ppl_genmodels.diagnostics.psis import pareto_k
+from ppl_genmodels.diagnostics.reconstructions import (
+    describe_reconstructions,
+    plot_reconstructions,
+)
+from ppl_genmodels.diagnostics.report import report
+from ppl_genmodels.diagnostics.samples import describe_samples, plot_samples
+from ppl_genmodels.diagnostics.style import plain_figures
+from ppl_genmodels.diagnostics.traces import describe_pairs, describe_trace, plot_pair, plot_trace
+from ppl_genmodels.graph import program_graph
+
+__all__ = [
+    "describe_calibration",
+    "describe_globals",
+    "describe_gradient",
+    "describe_history",
+    "describe_information",
+    "describe_khat",
+    "describe_latent_map",
+    "describe_pairs",
+    "describe_predictive",
+    "describe_reconstructions",
+    "describe_samples",
+    "describe_trace",
+    "example_globals",
+    "example_posterior",
+    "latent_information",
+    "pareto_k",
+    "plain_figures",
+    "plot_calibration",
+    "plot_forest",
+    "plot_gradient",
+    "plot_history",
+    "plot_information",
+    "plot_khat",
+    "plot_latent_map",
+    "plot_pair",
+    "plot_predictive",
+    "plot_reconstructions",
+    "plot_samples",
+    "plot_trace",
+    "program_graph",
+    "report",
+    "summary",
+    "to_inference_data",
+]
