@@ -100,9 +100,7 @@ class Exponential(Schedule):
     def __post_init__(self) -> None:
         super().__post_init__()
         if min(self.start, self.end) <= 0:
-            raise OptionError(
-                f"Exponential: start and end must be positive, got {self.start} and {self.end}."
-            )
+            raise OptionError(f"Exponential: start and end must be positive, got {self.start} and {self.end}.")
 
     def _at(self, fraction: Tensor) -> Tensor:
         return self.start * torch.exp(fraction * math.log(self.end / self.start))

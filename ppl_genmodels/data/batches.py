@@ -5,8 +5,10 @@ Convention of this module: an epoch visits every row once; its last batch may be
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Any
 
 import torch
@@ -44,7 +46,7 @@ class Batches:
 
     def __post_init__(self) -> None:
         if self.batch_size < 1:
-            raise OptionError(f"batch_size must be at least 1, got {self.batch_size}.")
+            raise OptionError(f"batch_size must be at least 1, got {self.batch_size}. Remedy: batch_size=128.")
 
     @property
     def per_epoch(self) -> int:
@@ -78,10 +80,10 @@ class LoaderBatches:
     loader: DataLoader[Any]
     seed: int
 
-    @property
+    @cached_property
     def rows(self) -> Rows:
         """The loader's data set as rows."""
-        return Rows.of(self.loader.dataset)
+        return Rows.of(self.loader)
 
     @property
     def per_epoch(self) -> int:
@@ -89,13 +91,21 @@ class LoaderBatches:
         return len(self.loader)
 
     def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
-        """The batches of one epoch, the first ``skip`` of them left out."""
+        """The batches of one epoch, the first ``skip`` of them left out.
+
+        The order is drawn with the first item, which is read here from the epoch's own random state; items that are
+        left out do not touch the caller's.
+        """
+        state = _generator(self.seed, number)
+        for holder in (self.loader, self.loader.sampler):
+            generator = getattr(holder, "generator", None)
+            if generator is not None:
+                generator.manual_seed(state.initial_seed())
         with torch.random.fork_rng(devices=[]):
-            torch.default_generator.set_state(_generator(self.seed, number).get_state())
+            torch.default_generator.set_state(state.get_state())
             iterator = iter(self.loader)
-        for position, item in enumerate(iterator):
-            if position >= skip:
-                yield arguments(item)
+            opening = [item for i, item in enumerate(itertools.islice(iterator, max(skip, 1))) if i >= skip]
+        yield from map(arguments, itertools.chain(opening, iterator))
 
 
 def split(rows: Rows, fraction: float, seed: int) -> tuple[Rows, Rows]:

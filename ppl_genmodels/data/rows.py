@@ -6,20 +6,26 @@ numbers become the default dtype, booleans too, integers become int64.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import hashlib
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
-from torch.utils.data import Dataset, TensorDataset, default_collate
+from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
+from ppl_genmodels.data.scan import count_missing, first_infinite, first_missing, hard_rows
+from ppl_genmodels.data.selection import Selection
 from ppl_genmodels.errors import DataError
 
 __all__ = ["Rows", "arguments"]
 
-_CHUNK = 65536
+SAMPLE = 1000
+"""Rows by which a data set is recognised."""
 
 
 @dataclass(frozen=True)
@@ -30,6 +36,7 @@ class Rows:
         positional: Arrays for the program's positional arguments.
         named: Arrays for its keyword arguments.
         dataset: A map-style data set whose items are collated, in place of arrays.
+        collate: From items of the data set to a batch.
 
     Example:
         >>> rows = Rows.of({"x": np.zeros((4, 2)), "y": np.arange(4)})
@@ -41,10 +48,11 @@ class Rows:
     positional: tuple[Any, ...] = ()
     named: Mapping[str, Any] | None = None
     dataset: Dataset[Any] | None = None
+    collate: Callable[[list[Any]], Any] = default_collate
 
     @classmethod
     def of(cls, data: Any, what: str = "data") -> Rows:
-        """Rows of an array, a tensor, a frame, a dict of them, a tuple of them, or a map-style ``Dataset``.
+        """Rows of an array, a tensor, a frame, a dict or a tuple of them, a map-style ``Dataset``, or a ``DataLoader``.
 
         Args:
             data: The data.
@@ -55,10 +63,13 @@ class Rows:
         """
         if isinstance(data, Rows):
             return data
-        if isinstance(data, TensorDataset):
+        collate: Callable[[list[Any]], Any] = default_collate
+        if isinstance(data, DataLoader):
+            data, collate = data.dataset, data.collate_fn
+        if isinstance(data, TensorDataset) and collate is default_collate:
             data = data.tensors
         if isinstance(data, Dataset):
-            return cls._of_dataset(data, what)
+            return cls._of_dataset(data, what, collate)
         if isinstance(data, Mapping):
             rows = cls(named={str(name): _array(value, str(name)) for name, value in data.items()})
         else:
@@ -71,13 +82,14 @@ class Rows:
         return rows
 
     @classmethod
-    def _of_dataset(cls, dataset: Dataset[Any], what: str) -> Rows:
-        if not hasattr(dataset, "__len__") or len(dataset) == 0:
+    def _of_dataset(cls, dataset: Dataset[Any], what: str, collate: Callable[[list[Any]], Any]) -> Rows:
+        map_style = hasattr(dataset, "__len__") and not isinstance(dataset, IterableDataset)
+        if not map_style or len(dataset) == 0:  # type: ignore[arg-type]
             raise DataError(
-                f"{what}: a {type(dataset).__name__} without a length, or an empty one, cannot be used. "
-                f"Remedy: pass a map-style Dataset with at least one item."
+                f"{what}: a {type(dataset).__name__} without a length or without items by number, or an empty one, "
+                f"cannot be used. Remedy: pass a map-style Dataset with at least one item."
             )
-        return cls(dataset=dataset)
+        return cls(dataset=dataset, collate=collate)
 
     def __len__(self) -> int:
         if self.dataset is not None:
@@ -93,44 +105,57 @@ class Rows:
         """Positional and keyword arguments for some rows, as tensors on the host."""
         if self.dataset is not None:
             positions = range(len(self))[index] if isinstance(index, slice) else index
-            return arguments(default_collate([self.dataset[int(i)] for i in positions]))
+            return arguments(self.collate([self.dataset[int(i)] for i in positions]))
         positional = tuple(_tensor(array, index) for array in self.positional)
         return positional, {name: _tensor(a, index) for name, a in (self.named or {}).items()}
 
     def subset(self, index: Sequence[int]) -> Rows:
-        """Some of the rows, as rows."""
+        """Some of the rows, as rows; nothing is copied."""
         if self.dataset is not None:
-            return Rows(dataset=torch.utils.data.Subset(self.dataset, list(index)))
-        return Rows(*self.take(index))
+            return Rows(dataset=Subset(self.dataset, list(index)), collate=self.collate)
+        order = np.asarray(index, dtype=np.int64)
+        positional = tuple(Selection(array, order) for array in self.positional)
+        return Rows(positional, {name: Selection(a, order) for name, a in (self.named or {}).items()})
 
     def extremes(self, count: int = 2) -> list[int]:
-        """The first rows and those that hold each array's smallest and largest value: a batch worth validating."""
-        index = set(range(min(count, len(self))))
-        for array in self.arrays().values():
-            flat = np.asarray(array).reshape(len(self), -1)
-            if flat.dtype.kind in "fiu" and flat.size:
-                low, high = (
-                    np.where(np.isnan(flat), np.inf, flat),
-                    np.where(np.isnan(flat), -np.inf, flat),
-                )
-                index |= {int(low.min(1).argmin()), int(high.max(1).argmax())}
-        return sorted(index)
+        """The first rows and those at the limits of each array: a batch worth validating.
 
-    @property
+        The limits are the largest and the smallest value, the first NaN, and the first fraction.
+        """
+        index = set(range(min(count, len(self))))
+        return sorted(index.union(*(hard_rows(array) for array in self.arrays().values())))
+
+    @cached_property
     def missing(self) -> int:
-        """How many values are NaN."""
-        arrays = self.arrays().values() if self.dataset is None else ()
-        return sum(_count(np.isnan, chunk) for array in arrays for chunk in _chunks(array))
+        """How many values are NaN; 0 for a data set, which is not read through."""
+        return sum(count_missing(array) for array in self.arrays().values())
+
+    def first_missing(self) -> tuple[str, tuple[int, ...]] | None:
+        """The name of an array and the index of its first NaN."""
+        for name, array in self.arrays().items():
+            index = first_missing(array)
+            if index is not None:
+                return name, index
+        return None
 
     def summary(self) -> dict[str, Any]:
-        """Row count, and the shape and dtype of each array, for the record."""
+        """Row count, the shape and dtype of each array, and a digest of some rows, for the record."""
         if self.dataset is not None:
             return {"rows": len(self), "dataset": type(self.dataset).__name__}
         arrays = {
             name: {"shape": list(array.shape), "dtype": str(array.dtype).removeprefix("torch.")}
             for name, array in self.arrays().items()
         }
-        return {"rows": len(self), "arrays": arrays, "missing": self.missing}
+        return {"rows": len(self), "arrays": arrays, "missing": self.missing, "digest": self._digest()}
+
+    def _digest(self) -> str:
+        """A hash of evenly spaced rows, by which a run that is resumed knows its data."""
+        count = min(len(self), SAMPLE)
+        args, kwargs = self.take([i * len(self) // count for i in range(count)])
+        digest = hashlib.sha256()
+        for tensor in (*args, *(kwargs[name] for name in sorted(kwargs))):
+            digest.update(tensor.cpu().numpy().tobytes())
+        return digest.hexdigest()[:16]
 
 
 def _array(value: Any, name: str) -> Any:
@@ -138,18 +163,30 @@ def _array(value: Any, name: str) -> Any:
         array: Any = value.detach()
         numeric = not value.is_complex()
     else:
-        array = value if isinstance(value, np.ndarray) else np.asarray(value)
+        array = _as_numpy(value, name)
         numeric = array.dtype.kind in "biuf"
     if not numeric:
         raise DataError(
             f"{name} has dtype {array.dtype}, expected numbers. Remedy: encode text and categories as integers, "
-            f"and give ragged rows one length."
+            f"and give missing values as NaN."
         )
-    if array.ndim == 0 or 0 in array.shape:
-        raise DataError(
-            f"{name} is empty: shape {tuple(array.shape)}. Remedy: give at least one row."
-        )
+    if array.ndim == 0:
+        raise DataError(f"{name} is the single number {array.item()}, expected rows. Remedy: an array, rows first.")
+    if 0 in array.shape:
+        raise DataError(f"{name} is empty: shape {tuple(array.shape)}. Remedy: give at least one row.")
     return array
+
+
+def _as_numpy(value: Any, name: str) -> np.ndarray[Any, Any]:
+    if value is None or isinstance(value, str | bytes | Path):
+        raise DataError(
+            f"{name} is {value!r}, expected numbers. Remedy: read a file or a built-in data set with "
+            f"ppl_genmodels.data.load(...).data."
+        )
+    try:
+        return value if isinstance(value, np.ndarray) else np.asarray(value)
+    except ValueError as error:
+        raise DataError(f"{name} is no array: {error} Remedy: give rows of one length, padded with NaN.") from error
 
 
 def _check_lengths(arrays: dict[str, Any], what: str) -> None:
@@ -165,41 +202,31 @@ def _check_lengths(arrays: dict[str, Any], what: str) -> None:
 
 
 def _check_finite(array: Any, name: str) -> None:
-    row = 0
-    for chunk in _chunks(array):
-        if np.isinf(chunk).any():
-            where = np.argwhere(np.isinf(chunk))[0]
-            where[0] += row
-            raise DataError(
-                f"{name} is infinite at index {tuple(int(i) for i in where)}. Remedy: remove that row, or mark the "
-                f"value as missing with NaN."
-            )
-        row += len(chunk)
-
-
-def _chunks(array: Any) -> list[Any]:
-    """Floating-point parts of an array, read a piece at a time; nothing for other dtypes."""
-    if isinstance(array, Tensor):
-        array = array.cpu().numpy() if array.is_floating_point() else np.empty(0, dtype=int)
-    if array.dtype.kind != "f":
-        return []
-    return [array[start : start + _CHUNK] for start in range(0, len(array), _CHUNK)]
-
-
-def _count(test: Any, array: Any) -> int:
-    return int(test(array).sum())
+    index = first_infinite(array)
+    if index is not None:
+        raise DataError(
+            f"{name} is infinite at index {index}. Remedy: remove that row, or mark the value as missing with NaN."
+        )
 
 
 def _tensor(array: Any, index: Sequence[int] | Tensor | slice) -> Tensor:
-    if isinstance(array, Tensor):
-        part = array[index] if isinstance(index, slice) else array[torch.as_tensor(index)]
-    else:
-        part = torch.from_numpy(
-            np.array(array[index if isinstance(index, slice) else np.asarray(index)])
-        )
-    if part.is_floating_point() or part.dtype == torch.bool:
-        return part.to(torch.get_default_dtype())
-    return part.to(torch.int64)
+    part = array[index if isinstance(index, slice) else np.asarray(index)]
+    return _standard(part.contiguous() if isinstance(part, Tensor) else torch.from_numpy(_native(part)))
+
+
+def _native(part: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+    """A copy, row by row, in a dtype that torch knows: of this machine's byte order, and no longer than 64 bits."""
+    dtype = np.float64 if part.dtype == np.longdouble else part.dtype.newbyteorder("=")
+    return np.array(part, dtype=dtype, order="C")
+
+
+def _standard(value: Any) -> Any:
+    """A tensor in the dtype that programs are given; anything else as it is."""
+    if not isinstance(value, Tensor):
+        return value
+    if value.is_floating_point() or value.dtype == torch.bool:
+        return value.to(torch.get_default_dtype())
+    return value.to(torch.int64)
 
 
 def arguments(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
@@ -210,5 +237,5 @@ def arguments(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
         ((1, 2), {})
     """
     if isinstance(item, Mapping):
-        return (), dict(item)
-    return (tuple(item) if isinstance(item, tuple | list) else (item,)), {}
+        return (), {name: _standard(value) for name, value in item.items()}
+    return tuple(map(_standard, item if isinstance(item, tuple | list) else (item,))), {}

@@ -20,7 +20,7 @@ from ppl_genmodels.handlers.site_handler import SiteHandler, Sites
 from ppl_genmodels.program import Program, as_program
 from ppl_genmodels.structure import is_deterministic, is_factor
 
-__all__ = ["MaskMissing", "mask_missing"]
+__all__ = ["MaskMissing", "mask_missing", "without_missing"]
 
 
 class MaskMissing(SiteHandler):
@@ -53,13 +53,15 @@ class MaskMissing(SiteHandler):
         if skipped or not self.selects(msg) or not isinstance(value, Tensor) or not value.is_floating_point():
             return
         base, depth = (fn.base_dist, fn.reinterpreted_batch_ndims) if isinstance(fn, Independent) else (fn, 0)
+        missing = value.isnan()
+        if base.event_dim and not missing.any():
+            return
         if base.event_dim:
             raise ProgramError(
                 f"site '{msg['name']}': single entries of {type(base).__name__} are not independent and cannot be left "
                 f"out. Remedy: an independent likelihood with .to_event, or rows without NaN."
             )
-        missing = value.isnan()
-        msg["infer"]["missing"] = missing
+        msg["infer"] = {**msg["infer"], "missing": missing | msg["infer"].get("missing", False)}
         msg["value"] = torch.where(missing, _inside(base.support, value), value)
         msg["fn"] = base.expand(base.batch_shape).mask(~missing).to_event(depth)
 
@@ -87,9 +89,20 @@ def mask_missing(program: Any, sites: Sites = None) -> Program:
     return source.wrap(masked, lambda guide: partial(_run_filled, guide))
 
 
+def without_missing(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    """Positional and keyword arguments with zero where they are NaN.
+
+    Example:
+        >>> without_missing((torch.tensor([1.0, float("nan")]),), {})
+        ((tensor([1., 0.]),), {})
+    """
+    return tuple(map(_zeroed, args)), {name: _zeroed(value) for name, value in kwargs.items()}
+
+
 def _run_filled(guide: Callable[..., Any], *args: Any, **kwargs: Any) -> Any:
     """Runs a guide with zero where its data are NaN."""
-    return guide(*map(_zeroed, args), **{name: _zeroed(value) for name, value in kwargs.items()})
+    args, kwargs = without_missing(args, kwargs)
+    return guide(*args, **kwargs)
 
 
 def _zeroed(value: Any) -> Any:

@@ -1,11 +1,12 @@
 """Draws from a guide for any number of rows, block by block, the same whatever part of them is asked for.
 
 Convention of this module: values keep the batch dims of the run that drew them, particles leftmost. Each block of rows
-has a random state of its own, derived from the seed and the block's number; global sites are drawn once, with the first.
+has a random state of its own, derived from the seed and the block's number; global sites are drawn with the first.
 """
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
@@ -75,8 +76,8 @@ class GuideBlocks:
         seed: Of the draws.
 
     Attributes:
-        divisible: Whether rows can be drawn in parts; not when an autoguide holds parameters for each row, nor
-            without a data plate.
+        divisible: Whether rows can be drawn in parts; not when an autoguide holds parameters for each row, when the
+            guide reads a global site off the data, nor without a data plate.
     """
 
     def __init__(self, program: Program, rows: Rows, num_samples: int, seed: int) -> None:
@@ -86,10 +87,12 @@ class GuideBlocks:
         args, kwargs = self.take(0, len(rows) if program.has_autoguide else min(BLOCK, len(rows)))
         self.structure = program.structure(*args, **kwargs)
         local = any(self.structure.is_local(site.name) for site in self.structure.latent)
-        self.divisible = self.structure.data_plate is not None and not (program.has_autoguide and local)
-        self.block = BLOCK if self.divisible else len(rows)
         self._globals = poutine.Trace()
+        self._begun = False
         self._newest: tuple[int, Latents] | None = None
+        self.divisible = self.structure.data_plate is not None and not (program.has_autoguide and local)
+        self.divisible = self.divisible and not self._globals_depend_on_rows()
+        self.block = BLOCK if self.divisible else len(rows)
 
     @property
     def joint(self) -> bool:
@@ -97,8 +100,8 @@ class GuideBlocks:
         return self.structure.data_plate is None or bool(self._globals.nodes)
 
     def take(self, start: int, stop: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Rows as arguments on the program's device."""
-        return placed(self.rows.take(slice(start, stop)), self.device)
+        """Rows as arguments on the program's device, in its precision."""
+        return placed(self.rows.take(slice(start, stop)), self.program)
 
     def run(self, start: int, stop: int) -> Run:
         """A run on some rows with one particle per draw."""
@@ -124,33 +127,66 @@ class GuideBlocks:
 
     def _drawn(self, number: int) -> Latents:
         if self._newest is None or self._newest[0] != number:
-            if number and not self._globals.nodes:
+            if number and not self._begun:
                 self._drawn(0)
             start = number * self.block
             run = self.run(start, min(start + self.block, len(self.rows)))
             self.seeded(number, 0)
-            self._newest = (number, self._latents(run, self._trace(run)))
+            self._newest = (number, self._latents(run, self._traced(number, run)))
         return self._newest[1]
 
-    def _trace(self, run: Run) -> Traced:
-        guide = self.program.guide
-        if guide is None:
-            return Traced(poutine.Trace())
-        try:
-            traced = run.trace_particles(poutine.replay(guide, trace=self._globals))
-        except PplError:
-            raise
-        except (ValueError, RuntimeError) as error:
-            raise ProgramError(
-                f"the guide failed on {describe_data(run.args, run.kwargs)}: {str(error).splitlines()[0]}. Remedy: "
-                f"give data of the shape it was fitted on; a guide with parameters for each row serves those "
-                f"rows only, guides.Amortized serves any."
-            ) from error
-        if not self._globals.nodes:
+    def _globals_depend_on_rows(self) -> bool:
+        """Whether one draw of the global sites has another density under the last rows than under the first."""
+        if not self.structure.has_globals or len(self.rows) <= BLOCK:
+            return False
+        starts = (0, len(self.rows) - BLOCK)
+        first, last = (Run(self.program, *self.take(start, start + BLOCK)) for start in starts)
+        with torch.no_grad(), torch.random.fork_rng():
+            drawn = self._guided(first, poutine.Trace())
+            again = self._guided(last, drawn.trace)
+        return any(
+            not torch.equal(first.raw_log_prob(node), last.raw_log_prob(again.nodes[name]))
+            for name, node in drawn.latent.items()
+            if not first.is_local(node)
+        )
+
+    def _traced(self, number: int, run: Run) -> Traced:
+        """The guide's trace; the first block draws the global sites, each time alike, and the others keep them."""
+        traced = self._guided(run, self._globals if number else poutine.Trace())
+        if not self._begun:
+            self._begun = True
             for name, node in traced.latent.items():
                 if not run.is_local(node):
                     self._globals.add_node(name, **node)
         return traced
+
+    def _guided(self, run: Run, known: poutine.Trace) -> Traced:
+        """The guide's trace with the sites of another trace kept."""
+        guide = self.program.guide
+        if guide is None:
+            return Traced(poutine.Trace())
+        return self._particles(run, poutine.replay(guide, trace=known), "guide")
+
+    def modelled(self, run: Run, model: Callable[..., Any]) -> Traced:
+        """The trace of a model, its latent values already put in.
+
+        Raises:
+            ProgramError: When it fails.
+        """
+        return self._particles(run, model, "model")
+
+    def _particles(self, run: Run, fn: Callable[..., Any], role: str) -> Traced:
+        try:
+            return run.trace_particles(fn)
+        except PplError:
+            raise
+        except (ValueError, RuntimeError, TypeError) as error:
+            raise ProgramError(
+                f"the {role} failed on {describe_data(run.args, run.kwargs)} with {run.num_particles} draws: "
+                f"{str(error).splitlines()[0]}. Remedy: give data of the shape it was fitted on. A guide with "
+                f"parameters for each row serves those rows only; guides.Amortized serves any. Draws are a plate left of "
+                f"all others, so index batch dims from the right (dim=-1, x[..., 0])."
+            ) from error
 
     def _latents(self, run: Run, traced: Traced) -> Latents:
         rows = next(iter((*run.args, *run.kwargs.values()))).shape[0]

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 import torch
 from torch import Tensor
-from torch.optim.lr_scheduler import LRScheduler
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torch.optim.swa_utils import get_ema_multi_avg_fn
 
 from ppl_genmodels.errors import OptionError
@@ -92,6 +92,9 @@ class LearningRate(Callback):
         make: From the optimizer to the scheduler.
         every: Whether it steps after each ``"step"`` or each ``"epoch"``.
 
+    Raises:
+        OptionError: At the start, when the scheduler waits for a metric.
+
     Example:
         >>> from torch.optim.lr_scheduler import CosineAnnealingLR
         >>> schedule = LearningRate(lambda optimizer: CosineAnnealingLR(optimizer, T_max=1000))
@@ -105,13 +108,20 @@ class LearningRate(Callback):
         self._restored: dict[str, Any] | None = None
 
     def on_start(self, training: Training) -> None:
-        """Builds the scheduler."""
-        rates = [group["lr"] for group in training.optimizer.param_groups]
+        """Builds the scheduler; a restored one leaves the optimizer as the checkpoint had it."""
+        groups = training.optimizer.param_groups
+        settings = [{name: value for name, value in group.items() if name != "params"} for group in groups]
         self._scheduler = self.make(training.optimizer)
+        if isinstance(self._scheduler, ReduceLROnPlateau):
+            raise OptionError(
+                "LearningRate: ReduceLROnPlateau waits for a metric. Remedy: a scheduler that counts steps, such as "
+                "CosineAnnealingLR, or early_stopping."
+            )
         if self._restored is not None:
             self._scheduler.load_state_dict(self._restored)
-            for group, rate in zip(training.optimizer.param_groups, rates, strict=True):
-                group["lr"] = rate
+            for group, setting in zip(groups, settings, strict=True):
+                group.update(setting)
+        self._restored = None
 
     def after_step(self, training: Training) -> None:
         """Steps it."""
@@ -154,11 +164,16 @@ class EMA(Callback):
         self.decay = decay
         self._update = get_ema_multi_avg_fn(decay)
         self._average: list[Tensor] = []
+        self._restored = False
 
     def on_start(self, training: Training) -> None:
         """Starts from the present weights, unless an average was restored."""
-        if not self._average:
-            self._average = [p.detach().clone() for p in training.program.parameters()]
+        weights = [p.detach() for p in training.program.parameters()]
+        if self._restored:
+            self._average = [a.to(w) for a, w in zip(self._average, weights, strict=True)]
+        else:
+            self._average = [w.clone() for w in weights]
+        self._restored = False
 
     def after_step(self, training: Training) -> None:
         """Moves the average."""
@@ -188,7 +203,7 @@ class EMA(Callback):
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """The average."""
-        self._average = list(state["average"])
+        self._average, self._restored = list(state["average"]), True
 
 
 class EarlyStopping(Callback):
@@ -208,9 +223,10 @@ class EarlyStopping(Callback):
         self.patience = patience
         self.best, self.waited = -math.inf, 0
         self._weights: dict[str, Tensor] = {}
+        self._restored = False
 
     def on_start(self, training: Training) -> None:
-        """Checks that there is something to watch.
+        """Checks that there is something to watch; a run that had stopped stays so, unless the patience has grown.
 
         Raises:
             OptionError: When the run has no validation data.
@@ -220,6 +236,10 @@ class EarlyStopping(Callback):
                 "early stopping watches the validation objective and there is no validation data. "
                 "Remedy: pass validation=0.1, or held-out data."
             )
+        if not self._restored:
+            self.best, self.waited, self._weights = -math.inf, 0, {}
+        self._restored = False
+        self._stop_when_tired(training)
 
     def after_validation(self, training: Training) -> None:
         """Remembers the weights when they are the best so far."""
@@ -228,6 +248,9 @@ class EarlyStopping(Callback):
             self._weights = {n: v.detach().clone() for n, v in training.program.state_dict().items()}
             return
         self.waited += 1
+        self._stop_when_tired(training)
+
+    def _stop_when_tired(self, training: Training) -> None:
         if self.waited >= self.patience:
             training.stop(f"no rise of the validation objective in {self.patience} epochs")
 
@@ -243,4 +266,4 @@ class EarlyStopping(Callback):
     def load_state_dict(self, state: dict[str, Any]) -> None:
         """Best value, epochs waited, best weights."""
         self.best, self.waited = state["best"], state["waited"]
-        self._weights = dict(state["weights"])
+        self._weights, self._restored = dict(state["weights"]), True

@@ -38,18 +38,22 @@ class Checkpoints:
         self.folder, self.keep = folder / "checkpoints", keep
 
     def write(self, step: int, state: Any) -> None:
-        """Writes one and removes those beyond ``keep``; a failure is a warning, so that training goes on."""
+        """Writes one and removes those beyond ``keep``, and what a killed or another run left behind.
+
+        A failure is a warning, so that training goes on.
+        """
         try:
             write_state(self.folder / f"{step:09d}", state)
         except RunFolderError as error:
             warnings.warn(f"checkpoint of step {step}: {error}", CheckpointWarning, stacklevel=2)
             return
-        for old in self.found()[: -self.keep]:
-            shutil.rmtree(old, ignore_errors=True)
+        kept = [folder for folder in self.found() if int(folder.name) <= step][-self.keep :]
+        for other in {*self.found(), *self.folder.glob(".*.partial")} - set(kept):
+            shutil.rmtree(other, ignore_errors=True)
 
     def found(self) -> list[Path]:
         """The checkpoints' folders, oldest first."""
-        return sorted(p for p in self.folder.glob("[0-9]*") if p.is_dir())
+        return sorted(p for p in self.folder.glob("[0-9]*") if p.name.isdecimal() and p.is_dir())
 
     def latest(self) -> Any | None:
         """The newest state that is whole, or None when there is no checkpoint.

@@ -17,7 +17,19 @@ from ppl_genmodels.errors import DeviceError, NonFiniteError, OptionError
 from ppl_genmodels.objectives import Objective, Run
 from ppl_genmodels.program import Program
 
-__all__ = ["LossModule", "blame", "blame_gradient", "make_fabric"]
+__all__ = ["Inputs", "LossModule", "blame", "blame_gradient", "make_fabric"]
+
+
+class Inputs:
+    """The data of one batch, closed to Fabric, which in mixed precision would round them to half.
+
+    Args:
+        args: By position.
+        kwargs: By name.
+    """
+
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
+        self.args, self.kwargs = args, kwargs
 
 
 class LossModule(nn.Module):
@@ -36,12 +48,10 @@ class LossModule(nn.Module):
         self.num_particles, self.data_size = num_particles, data_size
         self.last_run: Run | None = None
 
-    def forward(
-        self, args: tuple[Any, ...], kwargs: dict[str, Any], step: int | Tensor
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def forward(self, inputs: Inputs, step: int | Tensor) -> tuple[Tensor, dict[str, Tensor]]:
         """The loss, and each term's mean, in nats per datum."""
         with pyro.validation_enabled(False):
-            run = Run(self.program, args, kwargs, self.num_particles, step, self.data_size)
+            run = Run(self.program, inputs.args, inputs.kwargs, self.num_particles, step, self.data_size)
             self.last_run = run
             return self.objective.assess(run)
 

@@ -61,7 +61,7 @@ def log_evidence(program: Program, rows: Rows, num_particles: int, seed: int = 0
             parts.append(_bound(program, args, kwargs, num_particles))
             bar.update(task, advance=size)
     bounds = torch.cat(parts)
-    return bounds[0] if len(bounds) != len(rows) else bounds
+    return bounds[0] if blocks.structure.has_globals or len(bounds) != len(rows) else bounds
 
 
 def _bound(program: Program, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], num_particles: int) -> Tensor:

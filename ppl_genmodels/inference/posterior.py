@@ -25,7 +25,7 @@ from ppl_genmodels.objectives.run import Run, Traced
 from ppl_genmodels.program import Program
 from ppl_genmodels.structure import Node, Site, Structure
 
-__all__ = ["compact", "sample_posterior", "variable_dims"]
+__all__ = ["compact", "row_axis", "sample_posterior", "variable_dims"]
 
 MEMORY = 2**24
 """Numbers of one observed site that a chunk may hold: draws times rows times event size."""
@@ -61,9 +61,7 @@ def sample_posterior(
         ProgramError: When the guide cannot serve these rows.
     """
     if num_samples < 1 or (chunk_size is not None and chunk_size < 1):
-        raise OptionError(
-            f"num_samples and chunk_size must be at least 1, got {num_samples} and {chunk_size}."
-        )
+        raise OptionError(f"num_samples and chunk_size must be at least 1, got {num_samples} and {chunk_size}.")
     with torch.no_grad(), torch.random.fork_rng(), Progress(disable=not progress) as bar:
         blocks = GuideBlocks(program, rows, num_samples, seed)
         chunk = (chunk_size or _affordable(blocks)) if blocks.divisible else len(rows)
@@ -92,15 +90,13 @@ def _part(blocks: GuideBlocks, start: int, stop: int, predictive: bool) -> _Part
     latents = blocks.draw(start, stop)
     with pyro.validation_enabled(False):
         run = blocks.run(start, stop)
-        model = run.trace_particles(poutine.condition(blocks.program.model, data=latents.values))
+        model = blocks.modelled(run, poutine.condition(blocks.program.model, data=latents.values))
         local_log_p, global_log_p = _densities(run, model)
     values = {name: compact(v, structure.site(name), structure, draws) for name, v in latents.values.items()}
     for name, node in model.deterministic.items():
         values[name] = compact(node["value"], structure.site(name), structure, draws)
     observed = {
-        site.name: model.nodes[site.name]
-        for site in structure.observed
-        if model.nodes[site.name]["is_observed"]
+        site.name: model.nodes[site.name] for site in structure.observed if model.nodes[site.name]["is_observed"]
     }
     likelihood = {
         name: compact(run.site_log_prob(node), structure.site(name), structure, draws, event=False)
@@ -140,11 +136,11 @@ def _replicate(blocks: GuideBlocks, latents: Latents, start: int, stop: int) -> 
         with pyro.validation_enabled(False):
             run = blocks.run(first, last)
             model = poutine.condition(poutine.uncondition(blocks.program.model), data=values)
-            nodes = run.trace_particles(model).nodes
+            nodes = blocks.modelled(run, model).nodes
         drawn = {}
         for site in structure.observed:
             value = compact(nodes[site.name]["value"], site, structure, blocks.num_samples)
-            axis = _row_axis(site, structure)
+            axis = row_axis(site, structure)
             if axis is not None:
                 low, high = max(start - first, 0), min(stop, last) - first
                 value = value.narrow(axis, low, high - low)
@@ -153,9 +149,7 @@ def _replicate(blocks: GuideBlocks, latents: Latents, start: int, stop: int) -> 
     return {site.name: _join([p[site.name] for p in pieces], site, structure) for site in structure.observed}
 
 
-def compact(
-    value: Tensor, site: Site, structure: Structure, draws: int, event: bool = True
-) -> Tensor:
+def compact(value: Tensor, site: Site, structure: Structure, draws: int, event: bool = True) -> Tensor:
     """A value of a run as (draws, *plates, *event): the batch dims that belong to no plate of the site removed.
 
     Args:
@@ -220,10 +214,14 @@ def _weights(parts: list[_Part], joint: bool) -> dict[str, Array]:
 
 
 def _observation(node: Node, site: Site, structure: Structure) -> Array:
-    return compact(node["value"], site, structure, draws=1)[0].cpu().numpy()
+    """What was observed; NaN where it is missing."""
+    value, missing = node["value"], node["infer"].get("missing")
+    if missing is not None:
+        value = value.masked_fill(missing, torch.nan)
+    return _numpy(compact(value, site, structure, draws=1)[0])
 
 
-def _row_axis(site: Site, structure: Structure, leading: int = 1) -> int | None:
+def row_axis(site: Site, structure: Structure, leading: int = 1) -> int | None:
     """The axis of the rows in a compact value, or None for a global site."""
     if not structure.is_local(site.name):
         return None
@@ -232,17 +230,22 @@ def _row_axis(site: Site, structure: Structure, leading: int = 1) -> int | None:
 
 
 def _join(pieces: list[Tensor], site: Site, structure: Structure) -> Tensor:
-    axis = _row_axis(site, structure)
+    axis = row_axis(site, structure)
     return pieces[0] if axis is None else torch.cat(pieces, axis)
 
 
 def _join_arrays(pieces: list[Array], site: Site, structure: Structure, leading: int = 1) -> Array:
-    axis = _row_axis(site, structure, leading)
+    axis = row_axis(site, structure, leading)
     return pieces[0] if axis is None else np.concatenate(pieces, axis)
 
 
 def _host(values: dict[str, Tensor]) -> dict[str, Array]:
-    return {name: value.cpu().numpy() for name, value in values.items()}
+    return {name: _numpy(value) for name, value in values.items()}
+
+
+def _numpy(value: Tensor) -> Array:
+    """On the host; in single precision where NumPy has no such dtype."""
+    return (value.float() if value.dtype == torch.bfloat16 else value).cpu().numpy()
 
 
 def _affordable(blocks: GuideBlocks) -> int:

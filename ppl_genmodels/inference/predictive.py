@@ -13,7 +13,7 @@ from torch import Tensor
 from ppl_genmodels.data.rows import Rows
 from ppl_genmodels.errors import OptionError, ProgramError
 from ppl_genmodels.inference.blocks import GuideBlocks
-from ppl_genmodels.inference.posterior import compact
+from ppl_genmodels.inference.posterior import compact, row_axis
 from ppl_genmodels.objectives.run import Run
 from ppl_genmodels.program import Program
 
@@ -82,7 +82,7 @@ def reconstruct(program: Program, rows: Rows, num_samples: int = 32, seed: int =
             stop = min(start + blocks.block, len(rows))
             latents = blocks.draw(start, stop)
             run = blocks.run(start, stop)
-            model = run.trace_particles(poutine.condition(program.model, data=latents.values))
+            model = blocks.modelled(run, poutine.condition(program.model, data=latents.values))
             for site in blocks.structure.observed:
                 mean = _mean(model.nodes[site.name]["fn"], site.name)
                 parts[site.name].append(compact(mean, site, blocks.structure, num_samples).mean(0).cpu())
@@ -90,14 +90,13 @@ def reconstruct(program: Program, rows: Rows, num_samples: int = 32, seed: int =
 
 
 def _joined(means: list[Tensor], blocks: GuideBlocks, name: str) -> Tensor:
-    if not blocks.structure.is_local(name):
-        return means[0]
-    return torch.cat(means, blocks.structure.data_dim - len(blocks.structure.site(name).event_shape))
+    axis = row_axis(blocks.structure.site(name), blocks.structure, leading=0)
+    return means[0] if axis is None else torch.cat(means, axis)
 
 
 def _mean(fn: pyro.distributions.Distribution, name: str) -> Tensor:
     try:
-        return fn.mean  # type: ignore[no-any-return]
+        return fn.mean
     except NotImplementedError as error:
         raise ProgramError(
             f"site '{name}': {type(fn).__name__} has no mean, so there is no reconstruction. Remedy: "

@@ -10,7 +10,8 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -21,7 +22,17 @@ from torch import Tensor
 
 from ppl_genmodels.errors import CheckpointError, RunFolderError
 
-__all__ = ["read_json", "read_state", "read_tensors", "write_json", "write_state", "write_tensors"]
+__all__ = [
+    "module_device",
+    "placed",
+    "read_json",
+    "read_state",
+    "read_tensors",
+    "write_json",
+    "write_state",
+    "write_tensors",
+    "write_text",
+]
 
 TENSORS, TREE = "tensors.safetensors", "state.json"
 
@@ -89,7 +100,7 @@ def read_tensors(path: Path) -> dict[str, Tensor]:
         CheckpointError: When it is missing or damaged.
     """
     try:
-        return load_file(path)  # type: ignore[no-any-return]
+        return load_file(path)
     except (OSError, SafetensorError) as error:
         raise CheckpointError(
             f"{path} cannot be read: {error}. Remedy: save the run again, or restore the file."
@@ -102,7 +113,15 @@ def write_json(path: Path, value: Any) -> None:
     Raises:
         RunFolderError: When it cannot be written.
     """
-    text = json.dumps(value, indent=2, default=str)
+    write_text(path, json.dumps(value, indent=2, default=str))
+
+
+def write_text(path: Path, text: str) -> None:
+    """Writes text, atomically.
+
+    Raises:
+        RunFolderError: When it cannot be written.
+    """
     _replace(path, lambda partial: partial.write_text(text))
 
 
@@ -127,7 +146,8 @@ def _replace(path: Path, write: Any) -> None:
         write(partial)
         os.replace(partial, path)
     except (OSError, SafetensorError) as error:
-        partial.unlink(missing_ok=True)
+        with suppress(OSError):
+            partial.unlink()
         raise RunFolderError(
             f"could not write {path}: {error}. Remedy: free space on that disk, or choose another folder; what was "
             f"written before is untouched."
@@ -176,13 +196,31 @@ def module_device(module: torch.nn.Module) -> torch.device:
         >>> module_device(torch.nn.Linear(1, 1))
         device(type='cpu')
     """
-    tensors = (*module.parameters(), *module.buffers())
-    return tensors[0].device if tensors else torch.device("cpu")
+    return next((tensor.device for tensor in _tensors(module)), torch.device("cpu"))
 
 
 def placed(
-    inputs: tuple[tuple[Tensor, ...], dict[str, Tensor]], device: torch.device
+    inputs: tuple[tuple[Tensor, ...], dict[str, Tensor]], module: torch.nn.Module
 ) -> tuple[tuple[Tensor, ...], dict[str, Tensor]]:
-    """Positional and keyword arguments on a device."""
+    """Positional and keyword arguments on a module's device, floating-point ones in its precision.
+
+    Example:
+        >>> placed(((torch.ones(2), torch.arange(2)), {}), torch.nn.Linear(1, 1).double())
+        ((tensor([1., 1.], dtype=torch.float64), tensor([0, 1])), {})
+    """
+    device = module_device(module)
+    floating = (tensor.dtype for tensor in _tensors(module) if tensor.is_floating_point())
+    dtype = next(floating, torch.get_default_dtype())
+
+    def put(value: Any) -> Any:
+        if not isinstance(value, Tensor):
+            return value
+        return value.to(device, dtype if value.is_floating_point() else None)
+
     args, kwargs = inputs
-    return tuple(a.to(device) for a in args), {name: value.to(device) for name, value in kwargs.items()}
+    return tuple(map(put, args)), {name: put(value) for name, value in kwargs.items()}
+
+
+def _tensors(module: torch.nn.Module) -> Iterator[Tensor]:
+    yield from module.parameters()
+    yield from module.buffers()

@@ -23,10 +23,11 @@ from torch import Tensor
 
 from ppl_genmodels.data.batches import Batches, LoaderBatches
 from ppl_genmodels.data.rows import Rows
-from ppl_genmodels.errors import CheckpointError, ProgramError
+from ppl_genmodels.errors import CheckpointError, OptionError, ProgramError
 from ppl_genmodels.inference.callbacks import Callback
 from ppl_genmodels.inference.checkpoint import Checkpoints
-from ppl_genmodels.inference.engine import LossModule, blame, blame_gradient
+from ppl_genmodels.inference.engine import Inputs, LossModule, blame, blame_gradient
+from ppl_genmodels.inference.state import placed
 from ppl_genmodels.objectives import Objective
 from ppl_genmodels.program import Program
 
@@ -68,9 +69,19 @@ class Training:
         checkpoints: Checkpoints | None = None,
         signature: dict[str, Any] | None = None,
     ) -> None:
-        self.program, self.objective, self.batches, self.fabric = program, objective, batches, fabric
+        self.program, self.objective, self.batches, self.fabric = (
+            program,
+            objective,
+            batches,
+            fabric,
+        )
         self.validation_batches, self.callbacks = validation, tuple(callbacks)
-        self.checkpoints, self.signature = checkpoints, signature or {}
+        self.checkpoints = checkpoints
+        self.signature = {
+            **(signature or {}),
+            "optimizer": type(optimizer).__name__,
+            "callbacks": [type(callback).__name__ for callback in callbacks],
+        }
         loss = LossModule(program, objective, num_particles, len(batches.rows))
         self.optimizer = optimizer
         self._loss, self._optimizer = fabric.setup(loss, optimizer)
@@ -127,31 +138,44 @@ class Training:
 
     def _epoch(self, total_steps: int) -> Iterator[None]:
         skip = self.step - self.epoch * self.batches.per_epoch
-        for args, kwargs in self.batches.epoch(self.epoch, skip):
-            self._take_step(*self.fabric.to_device((args, kwargs)))
+        for inputs in self.batches.epoch(self.epoch, skip):
+            self._take_step(Inputs(*placed(inputs, self.program)))
             yield
-            if time.monotonic() - self._saved_at > CHECKPOINT_SECONDS:
+            if self.step % self.batches.per_epoch and self._is_late():
                 self.save()
             if self.step >= total_steps or self.stopped is not None:
                 break
         if self.step % self.batches.per_epoch == 0:
-            self.epoch += 1
-            if self.validation_batches is not None:
-                self._validate()
-            self._call("after_epoch")
-            if self.step - self._saved_step >= CHECKPOINT_STEPS:
-                self.save()
+            self._end_epoch()
 
-    def _take_step(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        loss, terms = self._loss(args, kwargs, self.step)
+    def _end_epoch(self) -> None:
+        """A checkpoint written here, and not after the last step of the epoch, holds its validation."""
+        self.epoch += 1
+        if self.validation_batches is not None:
+            self._validate()
+        self._call("after_epoch")
+        if self.step - self._saved_step >= CHECKPOINT_STEPS or self._is_late():
+            self.save()
+
+    def _is_late(self) -> bool:
+        return time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
+
+    def _take_step(self, inputs: Inputs) -> None:
+        loss, terms = self._loss(inputs, self.step)
         values = torch.stack([loss.detach(), *terms.values()]).tolist()
         named = dict(zip(terms, values[1:], strict=True))
         if not math.isfinite(values[0]):
             raise blame(_last_run(self._plain_loss), named, self.step)
+        if not loss.requires_grad:
+            raise ProgramError(
+                f"the objective {self.objective} does not depend on any parameter. Remedy: add a term that does, such "
+                f"as log_lik()."
+            )
         self._optimizer.zero_grad()
         self.fabric.backward(loss)
+        self.fabric.strategy.precision.unscale_gradients(self.optimizer)
         norm = float(_gradient_norm(self.program))
-        if not math.isfinite(norm):
+        if not math.isfinite(norm) and not self._scaler_copes():
             raise blame_gradient(self.program, self.step)
         self._call("after_backward")
         self._optimizer.step()
@@ -163,6 +187,11 @@ class Training:
         )
         self._call("after_step")
 
+    def _scaler_copes(self) -> bool:
+        """Whether half precision's loss scaling skips this update and tries a smaller scale."""
+        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
+        return scaler is not None and scaler.get_scale() > 1.0
+
     def _validate(self) -> None:
         """The objective on held-out data, schedules at their end, with the same noise each time."""
         self._call("before_validation")
@@ -172,15 +201,13 @@ class Training:
 
     def evaluate(self, batches: Batches) -> float:
         """The objective's mean over data, without gradient and leaving the random state as it was."""
-        loss = LossModule(
-            self.program, self.objective, self._plain_loss.num_particles, len(batches.rows)
-        )
+        loss = LossModule(self.program, self.objective, self._plain_loss.num_particles, len(batches.rows))
         total = 0.0
         self.program.eval()
         with torch.no_grad(), _forked_random_state(self.fabric.device), self.fabric.autocast():
             torch.manual_seed(0)
-            for args, kwargs in map(self.fabric.to_device, batches.in_order()):
-                value, _ = loss(args, kwargs, torch.tensor(math.inf))
+            for inputs in batches.in_order():
+                value, _ = loss(Inputs(*placed(inputs, self.program)), torch.tensor(math.inf))
                 total -= float(value) * _last_run(loss).batch_rows
         self.program.train()
         return total / len(batches.rows)
@@ -198,6 +225,7 @@ class Training:
             "validation": self.validation,
             "program": self.program.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "precision": self.fabric.strategy.precision.state_dict(),
             "callbacks": [callback.state_dict() for callback in self.callbacks],
             "random": _random_state(self.fabric.device),
             "history": {n: torch.tensor(v, dtype=torch.float64) for n, v in columns.items()},
@@ -212,6 +240,7 @@ class Training:
         self._check_signature(state["signature"])
         self.program.load_state_dict(state["program"])
         self.optimizer.load_state_dict(state["optimizer"])
+        self.fabric.strategy.precision.load_state_dict(state["precision"])
         for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
             callback.load_state_dict(saved)
         _set_random_state(state["random"], self.fabric.device)
@@ -241,6 +270,7 @@ def make_optimizer(program: Program, optimizer: Optimizer | OptimizerFactory | N
 
     Raises:
         ProgramError: When the program has no parameters.
+        OptionError: When it is no optimizer.
     """
     parameters = [p for p in program.parameters() if p.requires_grad]
     if not parameters:
@@ -251,7 +281,13 @@ def make_optimizer(program: Program, optimizer: Optimizer | OptimizerFactory | N
     if optimizer is None:
         return torch.optim.Adam(parameters, lr=1e-3)
     if not isinstance(optimizer, Optimizer):
-        return optimizer(parameters)
+        made = optimizer(parameters) if callable(optimizer) else optimizer
+        if not isinstance(made, Optimizer):
+            raise OptionError(
+                f"optimizer gave {made!r}, expected a torch.optim optimizer. Remedy: an optimizer, or a factory such "
+                f"as functools.partial(torch.optim.Adam, lr=1e-3)."
+            )
+        return made
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
     left_out = [n for n, p in program.named_parameters() if p.requires_grad and id(p) not in held]
     if left_out:
@@ -275,7 +311,10 @@ def _last_run(loss: LossModule) -> Any:
 def _difference(theirs: Any, mine: Any) -> str:
     if isinstance(theirs, dict) and isinstance(mine, dict):
         changed = sorted(k for k in {*theirs, *mine} if theirs.get(k) != mine.get(k))
-        return f"different in {', '.join(changed[:3])} ({theirs.get(changed[0])} there, {mine.get(changed[0])} here)"
+        return (
+            f"different in {', '.join(map(str, changed[:3]))} ({theirs.get(changed[0])} there, "
+            f"{mine.get(changed[0])} here)"
+        )
     return f"{theirs!r} there and {mine!r} here"
 
 

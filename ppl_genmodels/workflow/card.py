@@ -124,28 +124,42 @@ def example_inputs(
 
 
 def check_inputs(rows: Rows, inputs: dict[str, Any]) -> None:
-    """Checks that each row has the shape of the rows that a run was fitted on.
+    """Checks that each row has the shape and the kind of dtype of the rows that a run was fitted on.
 
     Raises:
-        DataError: When it has not, or when an argument is not one of the run's.
+        DataError: When it has not, or when there are other arrays than the run's.
+        UnknownNameError: When an argument is not one of the run's.
     """
-    args, kwargs = rows.take([0])
-    given = describe_inputs(args, kwargs, len(rows))
-    pairs = list(zip(given["positional"], inputs["positional"], strict=False))
-    if len(given["positional"]) != len(inputs["positional"]) and not (kwargs or inputs["named"]):
-        raise DataError(
-            f"the data are {len(args)} arrays, the fit's were {len(inputs['positional'])}. Remedy: give the same."
-        )
-    for name, described in given["named"].items():
-        if name not in inputs["named"]:
-            raise UnknownNameError("argument", name, inputs["named"], "in the data of the fit")
-        pairs.append((described, inputs["named"][name]))
-    for mine, theirs in pairs:
+    given = describe_inputs(*rows.take([0]), len(rows))
+    for name, mine, theirs in _pairs(given, inputs):
         if mine["shape"] != theirs["shape"]:
             raise DataError(
-                f"each row of the data has shape {tuple(mine['shape'])}, the program was fitted on rows of shape "
+                f"each row of {name} has shape {tuple(mine['shape'])}, the program was fitted on rows of shape "
                 f"{tuple(theirs['shape'])}. Remedy: give data with the same columns."
             )
+        if _is_floating(mine) != _is_floating(theirs):
+            raise DataError(
+                f"{name} has dtype {mine['dtype']}, the program was fitted on {theirs['dtype']}. Remedy: convert it, "
+                f"x.astype({theirs['dtype']!r})."
+            )
+
+
+def _pairs(given: dict[str, Any], inputs: dict[str, Any]) -> list[tuple[str, Any, Any]]:
+    """The name of each argument, what is given and what the fit had: by name where both have names, else in order."""
+    if given["named"] and inputs["named"]:
+        for name in given["named"]:
+            if name not in inputs["named"]:
+                raise UnknownNameError("argument", name, inputs["named"], "in the data of the fit")
+        return [(name, mine, inputs["named"][name]) for name, mine in given["named"].items()]
+    mine, theirs = ([*side["positional"], *side["named"].values()] for side in (given, inputs))
+    if len(mine) != len(theirs):
+        raise DataError(f"the data are {len(mine)} arrays, the fit's were {len(theirs)}. Remedy: give the same.")
+    names = [*("data" if i == 0 else f"data[{i}]" for i in range(len(given["positional"]))), *given["named"]]
+    return list(zip(names, mine, theirs, strict=True))
+
+
+def _is_floating(described: dict[str, Any]) -> bool:
+    return bool(getattr(torch, described["dtype"]).is_floating_point)
 
 
 def fingerprint(program: Program) -> dict[str, list[int]]:

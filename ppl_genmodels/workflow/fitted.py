@@ -23,12 +23,13 @@ from ppl_genmodels.handlers import mask_missing
 from ppl_genmodels.inference.evidence import log_evidence
 from ppl_genmodels.inference.posterior import sample_posterior
 from ppl_genmodels.inference.predictive import reconstruct, sample_prior
-from ppl_genmodels.inference.state import read_json, write_json, write_tensors
+from ppl_genmodels.inference.state import read_json, write_json, write_tensors, write_text
 from ppl_genmodels.inference.training import Training
 from ppl_genmodels.objectives import Objective
 from ppl_genmodels.program import Program
 from ppl_genmodels.structure import Structure
 from ppl_genmodels.workflow.card import check_inputs
+from ppl_genmodels.workflow.checks import check_missing, hard_inputs
 
 if TYPE_CHECKING:
     from arviz import InferenceData
@@ -81,7 +82,7 @@ class Fitted:
 
     @property
     def structure(self) -> Structure:
-        """The program's sites and plates."""
+        """The program's sites and plates, as they were when it was checked on rows of its data."""
         return self._program.structure()
 
     def infer(
@@ -160,18 +161,19 @@ class Fitted:
         program, rows = self._for(data)
         return log_evidence(program, rows, num_particles, _seed(seed), progress)
 
-    def report(self, path: str | Path, data: Any = None, labels: Any = None) -> Path:
+    def report(self, path: str | Path, data: Any = None, labels: Any = None, progress: bool = False) -> Path:
         """Writes an HTML page with pictures: training, samples, posterior, and checks.
 
         Args:
             path: A folder; the page is ``index.html`` in it.
             data: Rows to infer on, such as held-out ones.
             labels: One label per row, to colour the latent map.
+            progress: Whether to show a progress bar.
 
         Returns:
             The page.
         """
-        return diagnostics.report(self, path, data, labels)
+        return diagnostics.report(self, path, data, labels, progress)
 
     def save(self, path: str | Path) -> None:
         """Writes card, history and weights into a folder that :func:`ppl_genmodels.load` reads.
@@ -195,18 +197,17 @@ class Fitted:
         """
         write_tensors(folder / WEIGHTS, self._program.state_dict())
         write_json(folder / CARD, self.card)
-        try:
-            self.history.to_csv(folder / HISTORY, index=False)
-        except OSError as error:
-            raise RunFolderError(
-                f"could not write {folder / HISTORY}: {error}. Remedy: free space on that disk."
-            ) from error
+        write_text(folder / HISTORY, self.history.to_csv(index=False))
 
     def _for(self, data: Any) -> tuple[Program, Rows]:
         """The program and the rows, missing values masked."""
         rows = Rows.of(data)
         check_inputs(rows, self.card["inputs"])
-        return (mask_missing(self._program) if rows.missing else self._program), rows
+        if not rows.missing:
+            return self._program, rows
+        masked = mask_missing(self._program)
+        check_missing(masked, rows, *hard_inputs(masked, rows))
+        return masked, rows
 
     def _facts(self) -> dict[str, str]:
         metrics = self.card["metrics"]

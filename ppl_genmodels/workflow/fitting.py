@@ -5,7 +5,9 @@ Convention of this module: what can be checked is checked before the first step,
 
 from __future__ import annotations
 
+import warnings
 from collections.abc import Callable, Sequence
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -17,15 +19,14 @@ from ppl_genmodels.data.rows import Rows
 from ppl_genmodels.errors import NonFiniteError, OptionError, RunFolderError
 from ppl_genmodels.handlers import mask_missing
 from ppl_genmodels.inference.callbacks import Callback, EarlyStopping
-from ppl_genmodels.inference.checkpoint import Checkpoints
+from ppl_genmodels.inference.checkpoint import Checkpoints, CheckpointWarning
 from ppl_genmodels.inference.engine import make_fabric
-from ppl_genmodels.inference.state import module_device, placed
 from ppl_genmodels.inference.training import Training, make_optimizer
 from ppl_genmodels.objectives import Objective, elbo
 from ppl_genmodels.program import Program, as_program
 from ppl_genmodels.workflow.card import fingerprint, run_card
-from ppl_genmodels.workflow.checks import check_missing, check_objective
-from ppl_genmodels.workflow.fitted import Fitted
+from ppl_genmodels.workflow.checks import check_batches, check_program, check_validation
+from ppl_genmodels.workflow.fitted import CARD, Fitted
 
 __all__ = ["fit"]
 
@@ -99,11 +100,12 @@ def fit(
         ['step', 'epoch', 'objective', 'log_lik', 'kl']
     """
     objective = elbo() if objective is None else objective
+    _check_options(objective, num_particles, callbacks, out, resume)
     batches, held_out = _batches(data, batch_size, validation, seed)
     total = _total_steps(epochs, steps, batches.per_epoch)
     fabric = make_fabric(accelerator, devices, strategy, precision)
     fabric.launch()
-    prepared, divergences = _prepare(program, batches.rows, objective, seed, num_particles)
+    prepared, divergences = _prepare(program, objective, batches, held_out, num_particles)
     folder = None if out is None else _folder(Path(out), resume)
     settings: dict[str, Any] = {"epochs": epochs, "steps": total, "batch_size": batch_size, "seed": seed}
     settings |= {
@@ -136,64 +138,111 @@ def fit(
         raise
     fitted = Fitted.of(training, card)
     if folder is not None and fabric.is_global_zero:
-        fitted.write(folder)
+        _write(fitted, folder)
     return fitted
+
+
+def _check_options(
+    objective: Any, num_particles: int, callbacks: Sequence[Any], out: str | Path | None, resume: bool
+) -> None:
+    if not isinstance(objective, Objective):
+        raise OptionError(
+            f"objective is {objective!r}, expected an Objective. Remedy: objectives.elbo(), or a sum of terms such as "
+            f"objectives.log_lik() - objectives.kl()."
+        )
+    if num_particles < 1:
+        raise OptionError(f"num_particles must be at least 1, got {num_particles}. Remedy: num_particles=1.")
+    for callback in callbacks:
+        if not isinstance(callback, Callback):
+            raise OptionError(
+                f"callbacks hold {callback!r}, expected a Callback. Remedy: an instance of inference.Callback, its "
+                f"hooks overridden."
+            )
+    if resume and out is None:
+        raise OptionError("resume=True needs the folder of the run to go on with. Remedy: out='runs/...'.")
 
 
 def _batches(
     data: Any, batch_size: int, validation: float | Any | None, seed: int
 ) -> tuple[Batches | LoaderBatches, Batches | None]:
+    share = validation if isinstance(validation, Real) else None
+    if share is not None and isinstance(data, DataLoader):
+        raise OptionError("a DataLoader cannot be split. Remedy: pass held-out data as validation, or the Dataset.")
+    held_out = None if validation is None or share is not None else Rows.of(validation, "validation")
     if isinstance(data, DataLoader):
-        if isinstance(validation, float):
-            raise OptionError("a DataLoader cannot be split. Remedy: pass held-out data as validation, or the Dataset.")
-        held_out = None if validation is None else Rows.of(validation, "validation")
         train: Batches | LoaderBatches = LoaderBatches(data, seed)
     else:
         rows = Rows.of(data)
-        if isinstance(validation, float):
-            rows, held_out = split(rows, validation, seed)
-        else:
-            held_out = None if validation is None else Rows.of(validation, "validation")
+        if share is not None:
+            rows, held_out = split(rows, float(share), seed)
         train = Batches(rows, batch_size, seed)
     return train, None if held_out is None else Batches(held_out, max(batch_size, 512), seed)
 
 
 def _total_steps(epochs: int | None, steps: int | None, per_epoch: int) -> int:
     if epochs is not None and steps is not None:
-        raise OptionError(f"give epochs or steps, not both; got epochs={epochs}, steps={steps}.")
+        raise OptionError(
+            f"got epochs={epochs} and steps={steps}, which is twice the length. Remedy: give one of them."
+        )
     total = steps if steps is not None else (DEFAULT_EPOCHS if epochs is None else epochs) * per_epoch
     if total < 1:
-        raise OptionError(f"epochs and steps must be at least 1, got epochs={epochs}, steps={steps}.")
+        raise OptionError(
+            f"epochs and steps must be at least 1, got epochs={epochs}, steps={steps}. Remedy: epochs=20."
+        )
     return total
 
 
 def _prepare(
-    program: Any, rows: Rows, objective: Objective, seed: int, num_particles: int
+    program: Any,
+    objective: Objective,
+    batches: Batches | LoaderBatches,
+    held_out: Batches | None,
+    num_particles: int,
 ) -> tuple[Program, dict[str, str]]:
-    """The program probed and checked on rows that hold the extremes of the data, missing values masked."""
-    prepared = as_program(program)
-    if rows.missing:
+    """The program probed and checked on hard rows, missing values masked, and how its divergences are computed."""
+    prepared, rows = as_program(program), batches.rows
+    validation = None if held_out is None else held_out.rows
+    if rows.missing or (validation is not None and validation.missing):
         prepared = mask_missing(prepared)
+    batch_size = batches.batch_size if isinstance(batches, Batches) else batches.loader.batch_size or 1
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        index = range(len(rows)) if prepared.has_autoguide else rows.extremes()
-        args, kwargs = placed(rows.take(index), module_device(prepared))
-        prepared.probe(*args, **kwargs)
-        if rows.missing:
-            check_missing(prepared, rows, args, kwargs)
-        divergences = check_objective(prepared, objective, args, kwargs, num_particles)
+        torch.manual_seed(batches.seed)
+        divergences = check_program(prepared, objective, rows, num_particles)
+        check_batches(prepared, objective, rows, validation, batch_size, num_particles)
+        if validation is not None:
+            check_validation(prepared, objective, validation, num_particles)
     return prepared, divergences
 
 
 def _folder(path: Path, resume: bool) -> Path:
-    if path.exists() and not path.is_dir():
-        raise RunFolderError(f"{path} is a file, expected a folder. Remedy: choose another output folder.")
-    if path.is_dir() and any(path.iterdir()) and not resume:
+    """The folder of a run, made when it is not there.
+
+    Raises:
+        RunFolderError: When it cannot be made, or holds what is not this run.
+    """
+    try:
+        path.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise RunFolderError(f"{path} cannot be made: {error}. Remedy: choose another output folder.") from error
+    if any(path.iterdir()) and not resume:
         raise RunFolderError(
             f"{path} is not empty: it may hold another run. Remedy: resume=True to go on with it, another folder, or "
             f"delete it."
         )
+    if resume and (path / CARD).exists() and not Checkpoints(path).found():
+        raise RunFolderError(
+            f"{path} holds a run without checkpoints, which cannot be resumed and would be lost. Remedy: choose "
+            f"another folder, and start from load({str(path)!r}).program."
+        )
     return path
+
+
+def _write(fitted: Fitted, folder: Path) -> None:
+    """Writes what was fitted; a failure is a warning, so that what was fitted is returned all the same."""
+    try:
+        fitted.write(folder)
+    except RunFolderError as error:
+        warnings.warn(f"the fitted program was not saved: {error} Then call fitted.save(...).", CheckpointWarning, 3)
 
 
 def _callbacks(callbacks: Sequence[Callback], early_stopping: int | EarlyStopping | None) -> list[Callback]:

@@ -1,0 +1,33 @@
+"""The three pages of the guide run as they stand and show what they say."""
+
+import torch
+
+
+def test_the_page_on_writing_programs(run_page, capsys):
+    run_page("docs/guide/write.md")
+    printed = capsys.readouterr().out
+    assert "data ['cluster', 'spread']" in printed
+    assert "It samples 'sprad': is that the same site? Remedy: add pyro.sample(" in printed
+    assert "'eight_schools'" in printed
+
+
+def test_the_page_on_fitting_and_inferring(run_page, capsys):
+    names = run_page("docs/guide/fit_and_infer.md")
+    printed = capsys.readouterr().out
+    assert "linear(0→1 in 200) * KL" in printed
+    assert "'kl': torch.Size([128])" in printed
+    assert "> log_likelihood" in printed
+    assert names["samples"].shape == (16, 64)
+    assert names["means"].shape == (360, 64)
+    weights = names["again"].program.state_dict()
+    for name, value in names["fitted"].program.state_dict().items():
+        assert torch.equal(value, weights[name])
+
+
+def test_the_page_on_inspecting(run_page, capsys):
+    names = run_page("docs/guide/inspect.md")
+    printed = capsys.readouterr().out
+    assert "k-hat is below 0.7 for" in printed
+    assert "'z_dim_0': 8" in printed
+    assert "held-out evidence" in printed
+    assert names["page"].is_file()
