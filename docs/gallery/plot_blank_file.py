@@ -1,3 +1,4 @@
+# ruff: noqa: B018
 """
 Your own program, from a blank file
 ===================================
@@ -75,16 +76,19 @@ class Encoder(nn.Module):
 
 torch.manual_seed(0)
 model = Visits().model
-guide = guides.Amortized(model, Encoder())
+program = ppl.as_program((model, guides.Amortized(model, Encoder())))
+program.structure(torch.as_tensor(train))
+program
 
 # %%
+# The graph of the program as it meets the data: what is observed is grey, the box is the plate.
+#
 # Fit
 # ---
 #
 # ``kind`` has no reparameterization, so its gradient is the score-function one, unbiased; eight
 # particles keep it quiet.
 
-program = (model, guide)
 fitted = ppl.fit(
     program,
     train,

@@ -20,6 +20,7 @@ from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, Tenso
 
 from ppl_genmodels.data.scan import count_missing, first_infinite, first_missing, hard_rows
 from ppl_genmodels.data.selection import Selection
+from ppl_genmodels.data.sources import LoadedData
 from ppl_genmodels.errors import DataError
 
 __all__ = ["Rows", "arguments"]
@@ -63,6 +64,8 @@ class Rows:
         """
         if isinstance(data, Rows):
             return data
+        if isinstance(data, LoadedData):
+            data = data.data
         collate: Callable[[list[Any]], Any] = default_collate
         if isinstance(data, DataLoader):
             data, collate = data.dataset, data.collate_fn

@@ -7,6 +7,16 @@ from ppl_genmodels.inference.callbacks import (
     GradientClipping,
     LearningRate,
 )
+from ppl_genmodels.inference.compiled import CompileWarning, compile_step
 from ppl_genmodels.inference.draws import Draws
 
-__all__ = ["EMA", "Callback", "Draws", "EarlyStopping", "GradientClipping", "LearningRate"]
+__all__ = [
+    "EMA",
+    "Callback",
+    "CompileWarning",
+    "Draws",
+    "EarlyStopping",
+    "GradientClipping",
+    "LearningRate",
+    "compile_step",
+]

@@ -184,8 +184,8 @@ class GuideBlocks:
             raise ProgramError(
                 f"the {role} failed on {describe_data(run.args, run.kwargs)} with {run.num_particles} draws: "
                 f"{str(error).splitlines()[0]}. Remedy: give data of the shape it was fitted on. A guide with "
-                f"parameters for each row serves those rows only; guides.Amortized serves any. Draws are a plate left of "
-                f"all others, so index batch dims from the right (dim=-1, x[..., 0])."
+                f"parameters for each row serves those rows only; guides.Amortized serves any. Draws are a plate left "
+                f"of all others, so index batch dims from the right (dim=-1, x[..., 0])."
             ) from error
 
     def _latents(self, run: Run, traced: Traced) -> Latents:
@@ -197,6 +197,7 @@ class GuideBlocks:
         for name, node in traced.latent.items():
             log_q = run.sum_to_datum(node, run.site_log_prob(node))
             if run.is_local(node):
+                _check_rows(name, log_q.shape[1], rows)
                 local = local + log_q
                 axes[name] = _row_axis(node, self.structure.data_dim)
             else:
@@ -204,6 +205,14 @@ class GuideBlocks:
             if name in known:
                 values[name] = node["value"]
         return Latents(values, {n: a for n, a in axes.items() if n in known}, local, global_)
+
+
+def _check_rows(name: str, received: int, expected: int) -> None:
+    if received != expected:
+        raise ProgramError(
+            f"the guide draws site '{name}' for {received} rows and the data have {expected}. Remedy: give those rows; "
+            f"a guide with parameters for each row serves those rows only, guides.Amortized serves any."
+        )
 
 
 def _row_axis(node: Node, data_dim: int) -> int:

@@ -258,6 +258,7 @@ class EarlyStopping(Callback):
         """Goes back to the best weights."""
         if self._weights:
             training.program.load_state_dict(self._weights)
+            training.validation = self.best
 
     def state_dict(self) -> dict[str, Any]:
         """Best value, epochs waited, best weights."""

@@ -20,6 +20,7 @@ from torch.fx.experimental.proxy_tensor import make_fx
 from torch.nn.utils.stateless import _reparametrize_module
 
 from ppl_genmodels.errors import OptionError
+from ppl_genmodels.inference.signature import attributes, changed, contents, key, shapes
 from ppl_genmodels.objectives import Objective, Run
 from ppl_genmodels.program import Program, as_program
 
@@ -51,6 +52,7 @@ class CompiledGradient:
 
     Attributes:
         traces: How many graphs were traced.
+        refused: Whether the program was found to be one that cannot be traced; it then runs eagerly for good.
 
     Example:
         >>> from ppl_genmodels.models import VAE
@@ -71,8 +73,9 @@ class CompiledGradient:
     ) -> None:
         self.objective, self.program, self.lower = objective, program, lower
         self.num_particles, self.data_size = num_particles, data_size
-        self.traces = 0
-        self._graphs: dict[Any, Graph | None] = {}
+        self.traces, self.refused = 0, False
+        self._graphs: dict[Any, tuple[Graph, list[bool]] | None] = {}
+        self._used: list[bool] = []
         self._kept: list[Any] = []
 
     def __call__(self, args: tuple[Any, ...], kwargs: dict[str, Any], step: int) -> Tensor | None:
@@ -81,20 +84,25 @@ class CompiledGradient:
         Returns:
             The loss, then each term's mean, in nats per datum; None when the program cannot be traced.
         """
-        self.program.structure(*args, **kwargs)  # probed, validated, before anything is traced
-        contents = _contents(self.program)
-        signature = (_shapes(args, kwargs), tuple(map(_key, contents)))
-        if signature not in self._graphs:
-            self._kept.append(contents)  # keeps every id in the signature taken
-            self._graphs[signature] = self._trace(args, kwargs, step)
-        graph = self._graphs[signature]
-        if graph is None:
+        if self.refused:
             return None
+        self.program.structure(*args, **kwargs)  # probed, validated, before anything is traced
+        held = contents(self.program)
+        signature = (shapes(args, kwargs), tuple(map(key, held)))
+        if signature not in self._graphs:
+            self._kept.append(held)  # keeps every id in the signature taken
+            self._graphs[signature] = self._trace(args, kwargs, step)
+        traced = self._graphs[signature]
+        if traced is None:
+            self.refused = True
+            return None
+        graph, used = traced
         parameters = [p for p in self.program.parameters() if p.requires_grad]
         with torch.no_grad():
             values, gradient = graph(parameters, _as_tensor(step, args), args, kwargs)
-        for parameter, part in zip(parameters, gradient, strict=True):
-            parameter.grad = part
+        parts = iter(gradient)
+        for parameter, is_used in zip(parameters, used, strict=True):
+            parameter.grad = next(parts) if is_used else None
         return values
 
     def _evaluate(
@@ -106,11 +114,14 @@ class CompiledGradient:
             run = Run(self.program, args, kwargs, self.num_particles, step, self.data_size)
             loss, terms = self.objective.assess(run)
             gradient = torch.autograd.grad(loss, parameters, allow_unused=True)
-        filled = [torch.zeros_like(p) if g is None else g for p, g in zip(parameters, gradient, strict=True)]
-        return torch.stack([loss.detach(), *terms.values()]), filled
+        self._used = [part is not None for part in gradient]
+        return torch.stack([loss.detach(), *terms.values()]), [part for part in gradient if part is not None]
 
-    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any], step: int) -> Graph | None:
-        """A graph for these data, checked against the eager run; None, with a warning, when there can be none."""
+    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any], step: int) -> tuple[Graph, list[bool]] | None:
+        """A graph for these data, checked against the eager run, and which parameters it has a gradient for.
+
+        None, with a warning, when there can be no graph.
+        """
         inputs = (_leaves(self.program), _as_tensor(step, args), args, kwargs)
         with pyro.validation_enabled(False):
             try:
@@ -124,15 +135,18 @@ class CompiledGradient:
             graph.recompile()
             self.traces += 1
             lowered = torch.compile(graph, options={"fallback_random": True}) if self.lower else graph
-            if not self._agrees(lowered, inputs):
+            before = attributes(self.program)
+            agrees, change = self._agrees(lowered, inputs), changed(before, attributes(self.program))
+            if not agrees or change:
                 warnings.warn(
-                    "the traced step differs from the eager one and is not used: the program reads something that "
-                    "changes between runs. Remedy: compile='off', or move that state into a buffer.",
+                    f"the step runs eagerly, because a traced one would not do the same: "
+                    f"{change or 'its numbers differ from the eager ones'}. Remedy: keep what changes from step to "
+                    f"step in a buffer or a schedule, or pass compile='off'.",
                     CompileWarning,
                     stacklevel=4,
                 )
                 return None
-        return lowered
+        return lowered, self._used
 
     def _agrees(self, graph: Graph, inputs: tuple[Any, ...]) -> bool:
         with _as_if_not_run(self.program):
@@ -176,13 +190,14 @@ def compile_step(
         >>> bool(step(torch.ones(4, 9)) < 0)
         True
     """
-    prepared = as_program(program)
-    compiled = make_compiled(objective, prepared, mode, num_particles, data_size)
-    count = 0
+    if mode not in MODES:
+        raise OptionError(f"mode is one of {', '.join(map(repr, MODES))}; got {mode!r}.")
+    prepared, count = as_program(program), 0
+    compiled = CompiledGradient(objective, prepared, mode == "inductor", num_particles, data_size)
 
     def step(*args: Any, **kwargs: Any) -> Tensor:
         nonlocal count
-        values = None if compiled is None else compiled(args, kwargs, count)
+        values = None if mode == "off" else compiled(args, kwargs, count)
         if values is None:
             optimizer.zero_grad()
             run = Run(prepared, args, kwargs, num_particles, count, data_size)
@@ -196,50 +211,12 @@ def compile_step(
     return step
 
 
-def make_compiled(
-    objective: Objective, program: Program, mode: Mode, num_particles: int, data_size: int | None
-) -> CompiledGradient | None:
-    """The compiled gradient of a mode; None for ``"off"``.
-
-    Raises:
-        OptionError: When the mode is unknown.
-    """
-    if mode not in MODES:
-        raise OptionError(f"compile is one of {', '.join(map(repr, MODES))}; got {mode!r}.")
-    if mode == "off":
-        return None
-    return CompiledGradient(objective, program, mode == "inductor", num_particles, data_size)
-
-
 def _leaves(program: Program) -> list[Tensor]:
     return [p.detach().requires_grad_() for p in program.parameters() if p.requires_grad]
 
 
 def _as_tensor(step: int, args: tuple[Any, ...]) -> Tensor:
     return torch.tensor(float(step), device=next((a.device for a in args if isinstance(a, Tensor)), None))
-
-
-def _shapes(args: tuple[Any, ...], kwargs: dict[str, Any]) -> tuple[Any, ...]:
-    def described(value: Any) -> Any:
-        return (value.shape, value.dtype, value.device) if isinstance(value, Tensor) else value
-
-    return (*map(described, args), *((name, described(value)) for name, value in sorted(kwargs.items())))
-
-
-def _contents(program: Program) -> list[Any]:
-    """Everything that the program's modules hold, whose change makes a graph stale."""
-    found: list[Any] = []
-    for module in program.modules():
-        found += vars(module).values()
-        found += module._buffers.values()
-        found += module._modules.values()
-        for parameter in module._parameters.values():
-            found += (parameter, None if parameter is None else parameter.requires_grad)
-    return found
-
-
-def _key(value: Any) -> Any:
-    return value if isinstance(value, bool | int | float | str | None) else id(value)
 
 
 def _close(one: Tensor, other: Tensor) -> bool:

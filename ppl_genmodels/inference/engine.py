@@ -95,8 +95,9 @@ def blame_gradient(program: Program, step: int) -> NonFiniteError:
         if parameter.grad is not None and not parameter.grad.isfinite().all()
     ]
     shown = ", ".join(bad[:3]) + (f" and {len(bad) - 3} more" if len(bad) > 3 else "")
+    where = f"for parameters {shown}" if bad else "because its norm overflows, though each entry is finite"
     return NonFiniteError(
-        f"step {step}: the objective is finite and its gradient is not, for parameters {shown}. The update was not "
+        f"step {step}: the objective is finite and its gradient is not, {where}. The update was not "
         f"made. Remedy: a smaller learning rate, or a function with a bounded derivative where the site is computed."
     )
 

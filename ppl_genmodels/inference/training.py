@@ -26,7 +26,9 @@ from ppl_genmodels.data.rows import Rows
 from ppl_genmodels.errors import CheckpointError, OptionError, ProgramError
 from ppl_genmodels.inference.callbacks import Callback
 from ppl_genmodels.inference.checkpoint import Checkpoints
-from ppl_genmodels.inference.engine import Inputs, LossModule, blame, blame_gradient
+from ppl_genmodels.inference.compiled import CompiledGradient
+from ppl_genmodels.inference.engine import Inputs, LossModule
+from ppl_genmodels.inference.gradient import Gradient
 from ppl_genmodels.inference.state import placed
 from ppl_genmodels.objectives import Objective
 from ppl_genmodels.program import Program
@@ -68,13 +70,10 @@ class Training:
         callbacks: Sequence[Callback] = (),
         checkpoints: Checkpoints | None = None,
         signature: dict[str, Any] | None = None,
+        compiled: CompiledGradient | None = None,
     ) -> None:
-        self.program, self.objective, self.batches, self.fabric = (
-            program,
-            objective,
-            batches,
-            fabric,
-        )
+        self.program, self.objective = program, objective
+        self.batches, self.fabric, self.optimizer = batches, fabric, optimizer
         self.validation_batches, self.callbacks = validation, tuple(callbacks)
         self.checkpoints = checkpoints
         self.signature = {
@@ -82,10 +81,8 @@ class Training:
             "optimizer": type(optimizer).__name__,
             "callbacks": [type(callback).__name__ for callback in callbacks],
         }
-        loss = LossModule(program, objective, num_particles, len(batches.rows))
-        self.optimizer = optimizer
-        self._loss, self._optimizer = fabric.setup(loss, optimizer)
-        self._plain_loss = loss
+        self.num_particles = num_particles
+        self._gradient = Gradient(program, objective, optimizer, fabric, num_particles, len(batches.rows), compiled)
         self.step = self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.validation = math.nan
@@ -161,36 +158,16 @@ class Training:
         return time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
 
     def _take_step(self, inputs: Inputs) -> None:
-        loss, terms = self._loss(inputs, self.step)
-        values = torch.stack([loss.detach(), *terms.values()]).tolist()
-        named = dict(zip(terms, values[1:], strict=True))
-        if not math.isfinite(values[0]):
-            raise blame(_last_run(self._plain_loss), named, self.step)
-        if not loss.requires_grad:
-            raise ProgramError(
-                f"the objective {self.objective} does not depend on any parameter. Remedy: add a term that does, such "
-                f"as log_lik()."
-            )
-        self._optimizer.zero_grad()
-        self.fabric.backward(loss)
-        self.fabric.strategy.precision.unscale_gradients(self.optimizer)
-        norm = float(_gradient_norm(self.program))
-        if not math.isfinite(norm) and not self._scaler_copes():
-            raise blame_gradient(self.program, self.step)
+        found = self._gradient(inputs, self.step)
+        loss, norm = found.pop("loss"), found.pop("gradient_norm")
         self._call("after_backward")
-        self._optimizer.step()
-        self._plain_loss.last_run = None
+        self._gradient.optimizer.step()
         self.step += 1
         self.history.append(
-            {"step": self.step, "epoch": self.epoch, "objective": -values[0], **named}
+            {"step": self.step, "epoch": self.epoch, "objective": -loss, **found}
             | {"gradient_norm": norm, "time": self.seconds, "validation": math.nan}
         )
         self._call("after_step")
-
-    def _scaler_copes(self) -> bool:
-        """Whether half precision's loss scaling skips this update and tries a smaller scale."""
-        scaler = getattr(self.fabric.strategy.precision, "scaler", None)
-        return scaler is not None and scaler.get_scale() > 1.0
 
     def _validate(self) -> None:
         """The objective on held-out data, schedules at their end, with the same noise each time."""
@@ -201,7 +178,7 @@ class Training:
 
     def evaluate(self, batches: Batches) -> float:
         """The objective's mean over data, without gradient and leaving the random state as it was."""
-        loss = LossModule(self.program, self.objective, self._plain_loss.num_particles, len(batches.rows))
+        loss = LossModule(self.program, self.objective, self.num_particles, len(batches.rows))
         total = 0.0
         self.program.eval()
         with torch.no_grad(), _forked_random_state(self.fabric.device), self.fabric.autocast():
@@ -255,9 +232,9 @@ class Training:
             theirs = saved.get(name)
             if theirs != mine:
                 raise CheckpointError(
-                    f"the checkpoint in {self.checkpoints and self.checkpoints.folder} belongs to another run: its "
-                    f"{name} is {_difference(theirs, mine)}. Remedy: resume with what the run began with, or use "
-                    f"another output folder."
+                    f"the checkpoint in {self.checkpoints and self.checkpoints.folder} belongs to another run, of "
+                    f"different {name}: {_difference(theirs, mine)}. Remedy: resume with what the run began with, or "
+                    f"use another output folder."
                 )
 
     def _call(self, hook: str, reverse: bool = False) -> None:
@@ -299,11 +276,6 @@ def make_optimizer(program: Program, optimizer: Optimizer | OptimizerFactory | N
     return optimizer
 
 
-def _gradient_norm(program: Program) -> Tensor:
-    gradients = [p.grad for p in program.parameters() if p.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients)
-
-
 def _last_run(loss: LossModule) -> Any:
     return loss.last_run
 
@@ -311,11 +283,8 @@ def _last_run(loss: LossModule) -> Any:
 def _difference(theirs: Any, mine: Any) -> str:
     if isinstance(theirs, dict) and isinstance(mine, dict):
         changed = sorted(k for k in {*theirs, *mine} if theirs.get(k) != mine.get(k))
-        return (
-            f"different in {', '.join(map(str, changed[:3]))} ({theirs.get(changed[0])} there, "
-            f"{mine.get(changed[0])} here)"
-        )
-    return f"{theirs!r} there and {mine!r} here"
+        return f"{', '.join(changed[:3])} ({theirs.get(changed[0])} there, {mine.get(changed[0])} here)"
+    return f"{theirs!r} there, {mine!r} here"
 
 
 def _random_state(device: torch.device) -> dict[str, Tensor]:

@@ -60,8 +60,7 @@ def register(name: str) -> Callable[[ProgramClass], ProgramClass]:
         known = _entries.get(name, cls)
         if _path(known) != _path(cls):
             raise OptionError(
-                f"the catalogue has '{name}' already: {_path(known)}. "
-                f"Remedy: register {_path(cls)} under another name."
+                f"the catalogue has '{name}' already: {_path(known)}. Remedy: register {_path(cls)} under another name."
             )
         _entries[name] = cls
         _record_options(cls, name)

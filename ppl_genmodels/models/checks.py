@@ -45,8 +45,7 @@ def check_rows(
     owner = type(program).__name__
     if not isinstance(value, Tensor):
         raise DataError(
-            f"{owner}: '{name}' is of type {type(value).__name__}, expected a tensor. "
-            f"Remedy: torch.as_tensor({name})."
+            f"{owner}: '{name}' is of type {type(value).__name__}, expected a tensor. Remedy: torch.as_tensor({name})."
         )
     event = torch.Size(event_shape)
     fits = value.dim() == 1 + len(event) and value.shape[1:] == event
@@ -113,8 +112,7 @@ def check_index(program: nn.Module, name: str, value: Tensor, size: int, option:
     owner = type(program).__name__
     if value.dtype not in (torch.int64, torch.int32):
         raise DataError(
-            f"{owner}: '{name}' has dtype {value.dtype}, expected integers (torch.int64). "
-            f"Remedy: {name}.long()."
+            f"{owner}: '{name}' has dtype {value.dtype}, expected integers (torch.int64). Remedy: {name}.long()."
         )
     if not dist.is_validation_enabled() or value.numel() == 0:
         return
@@ -161,7 +159,6 @@ def data_array(data: Mapping[str, np.ndarray], name: str, program: str) -> np.nd
         raise UnknownNameError("array", name, data, f"in the data, which {program} reads")
     if data[name].size == 0:
         raise DataError(
-            f"{program}: array '{name}' of shape {data[name].shape} is empty. "
-            f"Remedy: give at least one row."
+            f"{program}: array '{name}' of shape {data[name].shape} is empty. Remedy: give at least one row."
         )
     return data[name]

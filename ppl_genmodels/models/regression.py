@@ -56,9 +56,7 @@ class LinearRegression(nn.Module):
     prior_scale: Tensor
     noise_scale: Tensor
 
-    def __init__(
-        self, num_features: int, prior_scale: float = 1.0, noise_scale: float = 1.0
-    ) -> None:
+    def __init__(self, num_features: int, prior_scale: float = 1.0, noise_scale: float = 1.0) -> None:
         super().__init__()
         self.num_features = check_size("LinearRegression", "num_features", num_features)
         _check_scale("prior_scale", prior_scale)
@@ -163,9 +161,7 @@ class HierarchicalRegression(nn.Module):
         noise_scale = pyro.sample("noise_scale", positive)
         with pyro.plate("groups", self.num_groups):
             offset = pyro.sample("intercept_offset", standard)
-            intercept = pyro.deterministic(
-                "intercept", intercept_mean + intercept_scale * offset, event_dim=0
-            )
+            intercept = pyro.deterministic("intercept", intercept_mean + intercept_scale * offset, event_dim=0)
         with pyro.plate("data", rows):
             # index_select, unlike indexing, refuses negative positions.
             mean = intercept.index_select(-1, group) + (slope * x).sum(-1)
@@ -190,9 +186,7 @@ class HierarchicalRegression(nn.Module):
         return {"num_features": columns, "num_groups": int(group.max()) + 1}
 
 
-def _checked_rows(
-    program: nn.Module, x: Tensor, y: Tensor | None, num_features: int, like: Tensor
-) -> int:
+def _checked_rows(program: nn.Module, x: Tensor, y: Tensor | None, num_features: int, like: Tensor) -> int:
     rows = check_rows(program, "x", x, (num_features,))
     check_dtype(program, "x", x, like)
     if y is not None:

@@ -53,9 +53,7 @@ class Autoencoder(nn.Module):
     prior_loc: Tensor
     prior_scale: Tensor
 
-    def __init__(
-        self, latent_dim: int, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood
-    ) -> None:
+    def __init__(self, latent_dim: int, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder

@@ -38,9 +38,7 @@ class ConvEncoder(nn.Module):
         torch.Size([7, 5, 20])
     """
 
-    def __init__(
-        self, image_shape: Sequence[int], out_features: int, channels: Iterable[int] = (32, 64)
-    ) -> None:
+    def __init__(self, image_shape: Sequence[int], out_features: int, channels: Iterable[int] = (32, 64)) -> None:
         super().__init__()
         shape = check_sizes("ConvEncoder", "image_shape", image_shape, length=3)
         depths = (shape[0], *check_sizes("ConvEncoder", "channels", channels))
@@ -78,9 +76,7 @@ class ConvDecoder(nn.Module):
         torch.Size([7, 5, 3, 9, 7])
     """
 
-    def __init__(
-        self, in_features: int, image_shape: Sequence[int], channels: Iterable[int] = (64, 32)
-    ) -> None:
+    def __init__(self, in_features: int, image_shape: Sequence[int], channels: Iterable[int] = (64, 32)) -> None:
         super().__init__()
         shape = check_sizes("ConvDecoder", "image_shape", image_shape, length=3)
         depths = (*check_sizes("ConvDecoder", "channels", channels), shape[0])

@@ -34,16 +34,11 @@ def check_size(owner: str, name: str, value: object) -> int:
     except TypeError:
         size = 0
     if size < 1:
-        raise OptionError(
-            f"{owner}: {name}={value!r}, expected a positive integer. "
-            f"Remedy: set {name} to 1 or more."
-        )
+        raise OptionError(f"{owner}: {name}={value!r}, expected a positive integer. Remedy: set {name} to 1 or more.")
     return size
 
 
-def check_sizes(
-    owner: str, name: str, values: object, length: int | None = None
-) -> tuple[int, ...]:
+def check_sizes(owner: str, name: str, values: object, length: int | None = None) -> tuple[int, ...]:
     """The values as a tuple of integers, when all are positive.
 
     Args:
@@ -61,8 +56,7 @@ def check_sizes(
     """
     if not isinstance(values, Iterable) or isinstance(values, str):
         raise OptionError(
-            f"{owner}: {name}={values!r}, expected a sequence of positive integers. "
-            f"Remedy: write {name}=({values},)."
+            f"{owner}: {name}={values!r}, expected a sequence of positive integers. Remedy: write {name}=({values},)."
         )
     sizes = tuple(check_size(owner, f"{name}[{i}]", value) for i, value in enumerate(values))
     if length is not None and len(sizes) != length:

@@ -16,9 +16,9 @@ from torch import Tensor
 from torch.distributions import kl_divergence
 
 from ppl_genmodels.errors import OptionError, ProgramError
-from ppl_genmodels.objectives.objective import Objective, Weighted
+from ppl_genmodels.objectives.objective import Objective
 from ppl_genmodels.objectives.run import Run
-from ppl_genmodels.objectives.term import Term, named
+from ppl_genmodels.objectives.term import Term, called, named
 from ppl_genmodels.structure import Node, is_delta
 
 __all__ = ["elbo", "entropy", "iwae", "kl", "log_lik", "log_prob", "log_weight"]
@@ -47,11 +47,11 @@ def log_lik(*sites: str) -> Objective:
 
     def values(run: Run) -> Tensor:
         observed = {node["name"]: node for node in run.model.observed}
-        return run.log_prob(run.select(observed, sites, f"log_lik{sites}"))
+        return run.log_prob(run.select(observed, sites, called("log_lik", sites)))
 
     shown = ", ".join(sites) or "x"
     formula, latex = f"E_q[log p({shown}|z)]", rf"\mathbb{{E}}_q[\log p({shown} \mid z)]"
-    return _single(Term(named("log_lik", sites), formula, latex, values))
+    return Objective.of(Term(named("log_lik", sites), formula, latex, values))
 
 
 def log_prob(*sites: str) -> Objective:
@@ -71,10 +71,10 @@ def log_prob(*sites: str) -> Objective:
     """
 
     def values(run: Run) -> Tensor:
-        return run.log_prob(run.select(run.model.nodes, sites, f"log_prob{sites}"))
+        return run.log_prob(run.select(run.model.nodes, sites, called("log_prob", sites)))
 
     shown = ", ".join(sites) or "x, z"
-    return _single(
+    return Objective.of(
         Term(
             named("log_prob", sites),
             f"E_q[log p({shown})]",
@@ -114,7 +114,7 @@ def kl(*sites: str, method: Method = "auto") -> Objective:
     shown = ", ".join(sites) or "z"
     formula = f"KL[q({shown}|x) || p({shown})]"
     latex = rf"\mathrm{{KL}}[q({shown} \mid x) \,\|\, p({shown})]"
-    return _single(Term(named("kl", sites), formula, latex, partial(_kl, sites=sites, method=method)))
+    return Objective.of(Term(named("kl", sites), formula, latex, partial(_kl, sites=sites, method=method)))
 
 
 def entropy(*sites: str, method: Method = "auto") -> Objective:
@@ -138,12 +138,12 @@ def entropy(*sites: str, method: Method = "auto") -> Objective:
         raise OptionError(f"entropy: method is 'auto', 'closed_form' or 'monte_carlo', got {method!r}.")
 
     def values(run: Run) -> Tensor:
-        nodes = run.select(run.guide.latent, sites, f"entropy{sites}")
+        nodes = run.select(run.guide.latent, sites, called("entropy", sites))
         return run.total((node, _entropy(run, node, method)) for node in nodes)
 
     shown = ", ".join(sites) or "z"
     formula, latex = f"H[q({shown}|x)]", rf"\mathrm{{H}}[q({shown} \mid x)]"
-    return _single(Term(named("entropy", sites), formula, latex, values))
+    return Objective.of(Term(named("entropy", sites), formula, latex, values))
 
 
 def elbo(method: Method = "auto") -> Objective:
@@ -191,7 +191,7 @@ def iwae() -> Objective:
 
     latex = r"\mathbb{E}_q[\log \tfrac{1}{K} \sum_k p(x, z_k) / q(z_k \mid x)]"
     term = Term("iwae", "E_q[log mean_k p(x,z_k) / q(z_k|x)]", latex, values, mixes_particles=True)
-    return _single(term)
+    return Objective.of(term)
 
 
 def log_weight(run: Run) -> Tensor:
@@ -216,19 +216,15 @@ def log_weight(run: Run) -> Tensor:
     return difference.mean(-1, keepdim=True) * run.data_size
 
 
-def _single(term: Term) -> Objective:
-    return Objective((Weighted(term),))
-
-
 def _kl(run: Run, sites: tuple[str, ...], method: Method) -> Tensor:
     auxiliary = [n for n in run.guide.latent.values() if n["infer"].get("is_auxiliary")]
     if sites and auxiliary:
         raise ProgramError(
-            f"kl{sites}: this guide draws its sites jointly from auxiliary ones "
+            f"{called('kl', sites)}: this guide draws its sites jointly from auxiliary ones "
             f"({', '.join(repr(n['name']) for n in auxiliary)}), so one site's divergence is not defined. "
             f"Remedy: use kl(), or a guide that samples each site (guides.Amortized)."
         )
-    latent = run.select(run.model.latent, sites, f"kl{sites}")
+    latent = run.select(run.model.latent, sites, called("kl", sites))
     values = [pair for node in latent for pair in _site_kl(run, node, method)]
     return run.total(values + [(n, run.site_log_prob(n)) for n in auxiliary])
 

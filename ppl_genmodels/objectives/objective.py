@@ -70,7 +70,7 @@ class Weighted:
         return ("-" if number < 0 else "+"), "".join(part + times for part in parts)
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, repr=False)
 class Objective:
     """A weighted sum of named terms. Combine with ``+``, ``-`` and multiplication by a number or a schedule.
 
@@ -87,10 +87,19 @@ class Objective:
 
     weighted: tuple[Weighted, ...]
 
+    @classmethod
+    def of(cls, term: Term) -> Objective:
+        """One term with weight one."""
+        return cls((Weighted(term),))
+
     def __add__(self, other: Objective) -> Objective:
         if not isinstance(other, Objective):
             return NotImplemented
         return Objective(self.weighted + other.weighted)
+
+    def __radd__(self, other: int) -> Objective:
+        """So that ``sum`` of a list of objectives is their sum."""
+        return self if other == 0 else NotImplemented
 
     def __sub__(self, other: Objective) -> Objective:
         if not isinstance(other, Objective):
@@ -193,6 +202,8 @@ class Objective:
 
     def __str__(self) -> str:
         return self._formula(latex=False)
+
+    __repr__ = __str__
 
     def _repr_latex_(self) -> str:
         return f"${self._formula(latex=True)}$"

@@ -75,7 +75,7 @@ class Run:
 
     @cached_property
     def prior(self) -> Traced:
-        """The model's trace run forward: latent values from the prior, observed sites sampled too."""
+        """The model's trace without data; latent values are drawn from the prior, observed sites are drawn too."""
         return self._trace(poutine.uncondition(self.program.model))
 
     def _trace(self, fn: Callable[..., Any]) -> Traced:

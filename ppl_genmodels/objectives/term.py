@@ -13,7 +13,7 @@ from torch import Tensor
 
 from ppl_genmodels.objectives.run import Run
 
-__all__ = ["Term", "named"]
+__all__ = ["Term", "called", "named"]
 
 
 @dataclass(frozen=True)
@@ -43,3 +43,13 @@ def named(base: str, sites: tuple[str, ...]) -> str:
         ('kl[y,z]', 'kl')
     """
     return f"{base}[{','.join(sites)}]" if sites else base
+
+
+def called(base: str, sites: tuple[str, ...]) -> str:
+    """The call that makes a term restricted to some sites, for messages.
+
+    Example:
+        >>> print(called("kl", ("y", "z")))
+        kl('y', 'z')
+    """
+    return f"{base}({', '.join(map(repr, sites))})"

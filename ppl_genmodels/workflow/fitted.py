@@ -7,6 +7,7 @@ leaves the random state as it was when it is given a seed.
 from __future__ import annotations
 
 import html
+import math
 from collections.abc import Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -70,9 +71,9 @@ class Fitted:
             history = history.astype({"step": "int64", "epoch": "int64"})
         metrics: dict[str, Any] = {"steps": training.step, "epochs": training.epoch, "seconds": training.seconds}
         metrics["stopped"] = training.stopped or "after its last step"
-        for name in ("objective", "validation"):
-            values = history[name].dropna().tolist() if name in history else []
-            metrics[name] = values[-1] if values else None
+        if not history.empty:
+            metrics["objective"] = float(history["objective"].tail(training.batches.per_epoch).mean())
+        metrics["validation"] = None if math.isnan(training.validation) else training.validation
         return cls(training.program, training.objective, history, {**card, "metrics": metrics})
 
     @property
@@ -217,9 +218,9 @@ class Fitted:
             "rows": str(self.card["data"]["rows"]),
             "steps": f"{metrics['steps']} ({metrics['stopped']})",
         }
-        for name in ("objective", "validation"):
+        for name, shown in (("objective", "in training"), ("validation", "in validation")):
             if metrics.get(name) is not None:
-                facts[f"last {name}"] = f"{metrics[name]:.4g} nats per datum"
+                facts[shown] = f"{metrics[name]:.4g} nats per datum"
         return facts
 
     def __repr__(self) -> str:

@@ -20,7 +20,9 @@ from ppl_genmodels.errors import NonFiniteError, OptionError, RunFolderError
 from ppl_genmodels.handlers import mask_missing
 from ppl_genmodels.inference.callbacks import Callback, EarlyStopping
 from ppl_genmodels.inference.checkpoint import Checkpoints, CheckpointWarning
+from ppl_genmodels.inference.compiled import Mode
 from ppl_genmodels.inference.engine import make_fabric
+from ppl_genmodels.inference.gradient import make_compiled
 from ppl_genmodels.inference.training import Training, make_optimizer
 from ppl_genmodels.objectives import Objective, elbo
 from ppl_genmodels.program import Program, as_program
@@ -46,6 +48,7 @@ def fit(
     validation: float | Any | None = None,
     early_stopping: int | EarlyStopping | None = None,
     callbacks: Sequence[Callback] = (),
+    compile: Mode = "auto",
     precision: str = "32-true",
     accelerator: str = "auto",
     devices: int | str = 1,
@@ -72,6 +75,10 @@ def fit(
         validation: Share of the data held out, or held-out data.
         early_stopping: Epochs without a rise of the validation objective after which to stop.
         callbacks: What else to do while training; see :mod:`ppl_genmodels.inference.callbacks`.
+        compile: ``"off"`` runs each step eagerly; ``"trace"`` traces objective and gradient once into a graph of tensor
+            operations and replays it, with the same numbers; ``"inductor"`` also lowers the graph by ``torch.compile``,
+            which takes some seconds and rounds differently; ``"auto"`` traces unless the run is short. A program that
+            cannot be traced runs eagerly, with a warning that names the line.
         precision: As Lightning Fabric names it: ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"``, ``"64-true"``.
         accelerator: As Lightning Fabric names it: ``"auto"``, ``"cpu"``, ``"cuda"``.
         devices: As Lightning Fabric counts them.
@@ -123,6 +130,7 @@ def fit(
         num_particles=num_particles,
         validation=held_out,
         callbacks=_callbacks(callbacks, early_stopping),
+        compiled=make_compiled(compile, objective, prepared, fabric, num_particles, len(batches.rows), total),
         checkpoints=None if folder is None else Checkpoints(folder),
         signature={
             "program": fingerprint(prepared),

@@ -50,9 +50,7 @@ EXAMPLES = {
         {"x": torch.linspace(0, 1, 100).reshape(5, 1, 5, 4)},
         _AUTOENCODER_SITES,
     ),
-    "linear_regression": Example(
-        {"num_features": 3}, _regression(), {"intercept": (), "slope": (), "y": ("data",)}
-    ),
+    "linear_regression": Example({"num_features": 3}, _regression(), {"intercept": (), "slope": (), "y": ("data",)}),
     "hierarchical_regression": Example(
         {"num_features": 3, "num_groups": 4},
         {**_regression(), "group": _GROUPS},

@@ -198,3 +198,20 @@ def test_tracing_leaves_the_random_state_and_the_buffers_as_they_were():
 def test_an_unknown_mode_is_refused():
     with pytest.raises(OptionError, match="'auto', 'trace', 'inductor', 'off'; got 'jit'"):
         compile_step(obj.elbo(), vae(), None, mode="jit")
+
+
+def test_a_program_that_changes_itself_runs_eagerly():
+    class Counting(VAE):
+        calls = 0
+
+        def model(self, x=None):
+            self.calls += 1
+            return super().model(x)
+
+    program = Counting(6, 2, (8,))
+    step = compile_step(obj.elbo(), program, torch.optim.Adam(program.parameters()))
+    with pytest.warns(CompileWarning, match=r"changes its own attributes \(Counting.calls\).*buffer or a schedule"):
+        step(X)
+    before = program.calls
+    step(X)
+    assert program.calls == before + 1

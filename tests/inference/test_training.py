@@ -259,7 +259,9 @@ def test_an_optimizer_or_a_way_to_make_one():
 def test_parameters_that_the_optimizer_does_not_hold_are_named():
     program = VAE(2, 1, hidden=(3,), likelihood="gaussian")
     held = torch.optim.SGD(program.encoder.parameters(), lr=0.1)
-    with pytest.warns(UserWarning, match=r"does not hold \d parameters of the program \(.*decoder.*Remedy: pass a fact"):
+    with pytest.warns(
+        UserWarning, match=r"does not hold \d parameters of the program \(.*decoder.*Remedy: pass a fact"
+    ):
         make_optimizer(as_program(program), held)
 
 

@@ -59,9 +59,7 @@ def test_a_taken_name_is_refused():
 def test_unknown_names_are_refused_with_the_nearest():
     with pytest.raises(UnknownNameError, match=r"no program 'vea' in the catalogue. Did you mean"):
         catalogue.build("vea")
-    with pytest.raises(
-        UnknownNameError, match=r"no option 'latent' of program 'vae'. Did you mean 'latent_dim'"
-    ):
+    with pytest.raises(UnknownNameError, match=r"no option 'latent' of program 'vae'. Did you mean 'latent_dim'"):
         catalogue.build("vae", data_dim=6, latent=2)
 
 

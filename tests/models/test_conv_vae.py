@@ -40,9 +40,7 @@ def test_it_learns_where_a_square_stands():
 
 def test_images_of_another_shape_are_refused():
     program = ConvVAE((1, 8, 8), 4)
-    with pytest.raises(
-        DataError, match=r"ConvVAE: 'x' has shape \(5, 64\).*reshape\(-1, 1, 8, 8\)"
-    ):
+    with pytest.raises(DataError, match=r"ConvVAE: 'x' has shape \(5, 64\).*reshape\(-1, 1, 8, 8\)"):
         program.guide(torch.zeros(5, 64))
     with pytest.raises(DataError, match=r"ConvVAE: 'x' has shape \(5, 3, 8, 8\).*build ConvVAE"):
         program.model(torch.zeros(5, 3, 8, 8))
