@@ -1,4 +1,3 @@
-# ruff: noqa: B018
 """
 Your own program, from a blank file
 ===================================

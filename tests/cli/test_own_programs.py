@@ -99,7 +99,7 @@ def test_ctrl_c_while_training_keeps_the_run_and_says_how_to_go_on(ppl, own_prog
     file, run = own_program.with_name("interrupting.py"), tmp_path / "run"
     file.write_text(INTERRUPTING)
     args = ["fit", f"{file}:Interrupting", "--data", rows, "--out", run, "--set", "width=6", "--quiet"]
-    stopped = ppl(*args, "--set", "after=20", "--steps", 1000, code=130)
+    stopped = ppl(*args, "--set", "after=20", "--steps", 150, code=130)
     assert "--resume" in stopped.stderr
     reached = load(run, build_program(f"{file}:Interrupting", {"width": 6, "after": 0})).card["metrics"]["steps"]
     assert 0 < reached < 20

@@ -103,6 +103,15 @@ def test_stopping_and_resuming_is_not_stopping(name, stop, tmp_path):
     assert resumed.card["metrics"]["steps"] == STEPS
 
 
+@pytest.mark.parametrize(("first", "second"), [("trace", "trace"), ("off", "trace"), ("trace", "off")])
+def test_traced_steps_resume_as_eager_ones_do(first, second, tmp_path):
+    """A run may be traced in one part and eager in the other, as when its length decides."""
+    settings = SETTINGS["clipping, averaging, one cycle"]
+    whole = fit(**settings(), steps=STEPS, compile="off")
+    fit(**settings(), steps=8, out=tmp_path, compile=first)
+    assert_same(fit(Dropped(9), **settings(), steps=STEPS, out=tmp_path, resume=True, compile=second), whole)
+
+
 def test_the_same_objects_may_go_on(tmp_path):
     """Program, optimizer and callbacks of the first part, used again, hold nothing that spoils the second."""
     whole = fit(callbacks=[EMA(0.8), LearningRate(rising)], steps=STEPS)
@@ -163,17 +172,17 @@ def test_more_patience_goes_on(tmp_path):
     assert len(fit(**settings(3), steps=100, out=tmp_path, resume=True).history) == 15
 
 
-def test_an_epoch_that_ends_with_a_late_checkpoint_keeps_its_validation(tmp_path, monkeypatch):
-    """Every step is late: the checkpoint of an epoch's last step is written after its validation."""
+def test_a_checkpoint_of_an_epochs_last_step_holds_its_validation(tmp_path, monkeypatch):
+    """Every step is late; one written before the validation would lose it if the process ended in between."""
     monkeypatch.setattr(training, "CHECKPOINT_SECONDS", 0.0)
-    seen = []
+    newest = []
 
     class Watch(Callback):
-        def after_step(self, training):
-            seen.append(training._saved_step)
+        def before_validation(self, training):
+            newest.append(max(int(path.name) for path in (tmp_path / "checkpoints").iterdir()))
 
     fit(callbacks=[Watch()], validation=0.2, steps=6, out=tmp_path)
-    assert seen == list(range(6))
+    assert newest == [2, 5]
     resumed = fit(callbacks=[Watch()], validation=0.2, steps=6, out=tmp_path, resume=True)
     assert resumed.history["validation"].notna().tolist() == [False, False, True] * 2
 
