@@ -15,9 +15,10 @@ from torch import Tensor
 from torch.nn.functional import binary_cross_entropy_with_logits, softplus
 
 from benchmarks.interleaved import ratios
-from ppl_genmodels import Program
+from ppl_genmodels.inference import compile_step
+from ppl_genmodels.inference.compiled import Mode
 from ppl_genmodels.models import VAE
-from ppl_genmodels.objectives import Run, elbo
+from ppl_genmodels.objectives import elbo
 
 __all__ = ["SIZES", "measure", "ways"]
 
@@ -33,6 +34,7 @@ SIZES = {
 """The sizes of the published comparison of Pixyz with Pyro, and a small one."""
 
 REFERENCE = "torch by hand"
+MODES: tuple[Mode, ...] = ("off", "trace", "inductor")
 
 
 def by_hand(vae: VAE, x: Tensor) -> Tensor:
@@ -70,25 +72,26 @@ def pyro_step(vae: VAE, x: Tensor) -> Step:
     return lambda: svi.step(x)
 
 
-def library_step(vae: VAE, x: Tensor) -> Callable[[], Tensor]:
-    """The loss of this library's objective on a program probed once."""
-    program, objective = Program(vae.model, vae.guide, source=vae), elbo()
-    return lambda: objective.assess(Run(program, (x,), {}))[0]
+def library_step(vae: VAE, x: Tensor, mode: Mode) -> Step:
+    """This library's step in one of its modes."""
+    optimizer = torch.optim.Adam(vae.parameters(), 1e-3, fused=True)
+    step = compile_step(elbo(), vae, optimizer, mode)
+    return lambda: step(x).item()
 
 
 def ways(data_dim: int, hidden: int, latent_dim: int, batch: int) -> dict[str, Step]:
     """Each way's step on the same batch of random bits."""
     x = torch.rand(batch, data_dim).round()
-    first, second, third, fourth = (VAE(data_dim, latent_dim, (hidden,)) for _ in range(4))
+    first, second, third, *others = (VAE(data_dim, latent_dim, (hidden,)) for _ in range(6))
     bound = TraceMeanField_ELBO()
+    library = {f"ppl_genmodels, {mode}": library_step(vae, x, mode) for mode, vae in zip(MODES, others, strict=True)}
     return {
         REFERENCE: torch_step(first, lambda: by_hand(first, x)),
         "Pyro, as its tutorials": pyro_step(second, x),
         "Pyro, one fused optimizer": torch_step(
             third, lambda: bound.differentiable_loss(third.model, third.guide, x) / len(x)
         ),
-        "ppl_genmodels": torch_step(fourth, library_step(fourth, x)),
-    }
+    } | library
 
 
 def measure(rounds: int) -> dict[str, dict[str, float]]:
