@@ -6,6 +6,7 @@ the program's modules hold. A change of any of these traces anew. No Python of t
 
 from __future__ import annotations
 
+import operator
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
@@ -31,6 +32,8 @@ MODES: tuple[Mode, ...] = ("auto", "trace", "inductor", "off")
 
 Values = tuple[Tensor, list[Tensor]]
 Graph = Callable[..., Values]
+Traced = tuple[Graph, list[bool], list[Tensor]]
+"""A graph, which of the parameters it has a gradient for, and the parameters."""
 
 
 class CompileWarning(UserWarning):
@@ -74,7 +77,8 @@ class CompiledGradient:
         self.objective, self.program, self.lower = objective, program, lower
         self.num_particles, self.data_size = num_particles, data_size
         self.traces, self.refused = 0, False
-        self._graphs: dict[Any, tuple[Graph, list[bool]] | None] = {}
+        self._graphs: dict[Any, Traced | None] = {}
+        self._newest: tuple[list[Any], Any, Traced | None] = ([], None, None)
         self._used: list[bool] = []
         self._kept: list[Any] = []
 
@@ -87,23 +91,30 @@ class CompiledGradient:
         if self.refused:
             return None
         self.program.structure(*args, **kwargs)  # probed, validated, before anything is traced
-        held = contents(self.program)
-        signature = (shapes(args, kwargs), tuple(map(key, held)))
-        if signature not in self._graphs:
-            self._kept.append(held)  # keeps every id in the signature taken
-            self._graphs[signature] = self._trace(args, kwargs, step)
-        traced = self._graphs[signature]
+        traced = self._find(args, kwargs, step)
         if traced is None:
             self.refused = True
             return None
-        graph, used = traced
-        parameters = [p for p in self.program.parameters() if p.requires_grad]
+        graph, used, parameters = traced
         with torch.no_grad():
             values, gradient = graph(parameters, _as_tensor(step, args), args, kwargs)
         parts = iter(gradient)
         for parameter, is_used in zip(parameters, used, strict=True):
             parameter.grad = next(parts) if is_used else None
         return values
+
+    def _find(self, args: tuple[Any, ...], kwargs: dict[str, Any], step: int) -> Traced | None:
+        """The graph for these data and the program as it is now; the newest one when nothing has changed."""
+        held, shape = contents(self.program), shapes(args, kwargs)
+        last_held, last_shape, last = self._newest
+        if shape == last_shape and len(held) == len(last_held) and all(map(operator.is_, held, last_held)):
+            return last
+        signature = (shape, tuple(map(key, held)))
+        if signature not in self._graphs:
+            self._kept.append(held)  # keeps every id in the signature taken
+            self._graphs[signature] = self._trace(args, kwargs, step)
+        self._newest = (held, shape, self._graphs[signature])
+        return self._graphs[signature]
 
     def _evaluate(
         self, parameters: list[Tensor], step: Tensor, args: tuple[Any, ...], kwargs: dict[str, Any]
@@ -117,8 +128,8 @@ class CompiledGradient:
         self._used = [part is not None for part in gradient]
         return torch.stack([loss.detach(), *terms.values()]), [part for part in gradient if part is not None]
 
-    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any], step: int) -> tuple[Graph, list[bool]] | None:
-        """A graph for these data, checked against the eager run, and which parameters it has a gradient for.
+    def _trace(self, args: tuple[Any, ...], kwargs: dict[str, Any], step: int) -> Traced | None:
+        """A graph for these data, checked against the eager run.
 
         None, with a warning, when there can be no graph.
         """
@@ -146,7 +157,7 @@ class CompiledGradient:
                     stacklevel=4,
                 )
                 return None
-        return lowered, self._used
+        return lowered, self._used, [p for p in self.program.parameters() if p.requires_grad]
 
     def _agrees(self, graph: Graph, inputs: tuple[Any, ...]) -> bool:
         with _as_if_not_run(self.program):
