@@ -235,7 +235,7 @@ class _LocalParams(Messenger):
             super().__exit__(*exc)
 
     def _pyro_param(self, msg: Message) -> None:
-        if getattr(msg["fn"], "__func__", None) is not ParamStoreDict.get_param:
+        if msg["done"] or getattr(msg["fn"], "__func__", None) is not ParamStoreDict.get_param:
             return
         name, *init = msg["args"]
         constraint = msg["kwargs"]["constraint"]

@@ -22,6 +22,7 @@ from torch.nn.utils.stateless import _reparametrize_module
 
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.inference.signature import attributes, changed, contents, key, shapes
+from ppl_genmodels.inference.unvalidated import Unvalidated
 from ppl_genmodels.objectives import Objective, Run
 from ppl_genmodels.program import Program, as_program
 
@@ -121,7 +122,7 @@ class CompiledGradient:
     ) -> Values:
         """The values and the gradient with these tensors in the place of the program's parameters."""
         names = [name for name, p in self.program.named_parameters() if p.requires_grad]
-        with _reparametrize_module(self.program, dict(zip(names, parameters, strict=True))):
+        with _reparametrize_module(self.program, dict(zip(names, parameters, strict=True))), Unvalidated():
             run = Run(self.program, args, kwargs, self.num_particles, step, self.data_size)
             loss, terms = self.objective.assess(run)
             gradient = torch.autograd.grad(loss, parameters, allow_unused=True)
@@ -254,7 +255,9 @@ def _refusal(error: Exception) -> str:
     own = [f for f in frames if not any(part in inside for part in Path(f.filename).parts)] or frames
     where = f"{Path(own[-1].filename).name}, line {own[-1].lineno}: {own[-1].line}"
     reason = str(error).strip().splitlines()[0] if str(error).strip() else type(error).__name__
+    if "_local_scalar_dense" in reason:
+        reason = "Python reads the value of a tensor there."
     return (
-        f"the step cannot be traced and runs eagerly ({where}): {reason} Remedy: write that line with tensor "
-        f"operations (torch.where for an if), or pass compile='off'."
+        f"the step cannot be traced and runs eagerly ({where}): {reason} Remedy: tensor operations in that place "
+        f"(torch.where for an if), or compile='off'."
     )

@@ -16,6 +16,7 @@ from torch import Tensor
 from ppl_genmodels.data.rows import Rows
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.inference.blocks import GuideBlocks
+from ppl_genmodels.inference.together import draws_together
 from ppl_genmodels.objectives.evidence import log_weight
 from ppl_genmodels.objectives.run import Run
 from ppl_genmodels.program import Program
@@ -48,7 +49,8 @@ def log_evidence(program: Program, rows: Rows, num_particles: int, seed: int = 0
     """
     if num_particles < 1:
         raise OptionError(f"num_particles must be at least 1, got {num_particles}.")
-    blocks = GuideBlocks(program, rows, min(num_particles, GROUP), seed)
+    group = GROUP if draws_together(program, rows) else 1
+    blocks = GuideBlocks(program, rows, min(num_particles, group), seed)
     whole = blocks.structure.has_globals or not blocks.divisible
     size = len(rows) if whole else blocks.block
     starts = range(0, len(rows), size)
@@ -58,16 +60,18 @@ def log_evidence(program: Program, rows: Rows, num_particles: int, seed: int = 0
         for number, start in enumerate(starts):
             args, kwargs = blocks.take(start, min(start + size, len(rows)))
             blocks.seeded(number, 0)
-            parts.append(_bound(program, args, kwargs, num_particles))
+            parts.append(_bound(program, args, kwargs, num_particles, group))
             bar.update(task, advance=size)
     bounds = torch.cat(parts)
     return bounds[0] if blocks.structure.has_globals or len(bounds) != len(rows) else bounds
 
 
-def _bound(program: Program, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], num_particles: int) -> Tensor:
+def _bound(
+    program: Program, args: tuple[Tensor, ...], kwargs: dict[str, Tensor], num_particles: int, group: int
+) -> Tensor:
     total = torch.tensor(-math.inf)
     with pyro.validation_enabled(False):
-        for done in range(0, num_particles, GROUP):
-            run = Run(program, args, kwargs, min(GROUP, num_particles - done))
+        for done in range(0, num_particles, group):
+            run = Run(program, args, kwargs, min(group, num_particles - done))
             total = torch.logaddexp(total.to(run.device), log_weight(run).logsumexp(0))
     return total - math.log(num_particles)

@@ -6,7 +6,7 @@ size of the chunks.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -14,13 +14,14 @@ import pyro
 import torch
 from numpy.typing import NDArray
 from pyro import poutine
-from rich.progress import Progress
+from rich.progress import Progress, track
 from torch import Tensor
 
 from ppl_genmodels.data.rows import Rows
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.inference.blocks import GuideBlocks, Latents
 from ppl_genmodels.inference.draws import Draws
+from ppl_genmodels.inference.together import draws_together, seed_of
 from ppl_genmodels.objectives.run import Run, Traced
 from ppl_genmodels.program import Program
 from ppl_genmodels.structure import Node, Site, Structure
@@ -62,6 +63,10 @@ def sample_posterior(
     """
     if num_samples < 1 or (chunk_size is not None and chunk_size < 1):
         raise OptionError(f"num_samples and chunk_size must be at least 1, got {num_samples} and {chunk_size}.")
+    if num_samples > 1 and not draws_together(program, rows):
+        draws = track(range(num_samples), "infer, one draw at a time", disable=not progress)
+        seeds = (seed_of(seed, draw) for draw in draws)
+        return _merged([sample_posterior(program, rows, 1, chunk_size, predictive, one) for one in seeds])
     with torch.no_grad(), torch.random.fork_rng(), Progress(disable=not progress) as bar:
         blocks = GuideBlocks(program, rows, num_samples, seed)
         chunk = (chunk_size or _affordable(blocks)) if blocks.divisible else len(rows)
@@ -71,6 +76,21 @@ def sample_posterior(
             parts.append(_part(blocks, start, min(start + chunk, len(rows)), predictive))
             bar.update(task, advance=chunk)
     return _assemble(blocks, parts)
+
+
+def _merged(draws: list[Draws]) -> Draws:
+    """Draws made one by one, as one chain."""
+
+    def along_draws(group: str) -> dict[str, Array]:
+        return {name: np.concatenate([getattr(d, group)[name] for d in draws], 1) for name in getattr(draws[0], group)}
+
+    return replace(
+        draws[0],
+        posterior=along_draws("posterior"),
+        log_likelihood=along_draws("log_likelihood"),
+        sample_stats=along_draws("sample_stats"),
+        posterior_predictive=along_draws("posterior_predictive"),
+    )
 
 
 @dataclass(frozen=True)

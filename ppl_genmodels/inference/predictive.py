@@ -14,6 +14,7 @@ from ppl_genmodels.data.rows import Rows
 from ppl_genmodels.errors import OptionError, ProgramError
 from ppl_genmodels.inference.blocks import GuideBlocks
 from ppl_genmodels.inference.posterior import compact, row_axis
+from ppl_genmodels.inference.together import draws_together, seed_of
 from ppl_genmodels.objectives.run import Run
 from ppl_genmodels.program import Program
 
@@ -46,18 +47,32 @@ def sample_prior(program: Program, num_samples: int, seed: int = 0) -> dict[str,
                 f"this model cannot run without data: {error} Remedy: give its data arguments the default None and "
                 f"sample one datum then; or infer(data, predictive=True) for replicated data."
             ) from error
-        with pyro.validation_enabled(False):
-            run = Run(prior, (), {}, num_samples)
-            traced = run.trace_particles(poutine.uncondition(program.model))
-    structure, values = run.structure, {}
+        structure, values = prior.structure(), {}
+        drawn = _prior_values(prior, num_samples)
     for site in structure.sites:
-        node = (traced.nodes | traced.deterministic)[site.name]
-        value = compact(node["value"], site, structure, num_samples).cpu()
+        value = drawn[site.name].cpu()
         plate = structure.data_plate
         if structure.is_local(site.name) and plate and structure.plate(plate).size == 1:
             value = value.squeeze(1 + sorted(site.plates, key=lambda p: structure.plate(p).dim).index(plate))
         values[site.name] = value
     return values
+
+
+def _prior_values(prior: Program, num_samples: int) -> dict[str, Tensor]:
+    """Values of every site, (num_samples, *plates, *event); one draw at a time when they cannot be made together."""
+    try:
+        with pyro.validation_enabled(False):
+            run = Run(prior, (), {}, num_samples)
+            traced = run.trace_particles(poutine.uncondition(prior.model))
+    except (RuntimeError, ValueError, IndexError, TypeError):
+        if num_samples == 1:
+            raise
+        single = [_prior_values(prior, 1) for _ in range(num_samples)]
+        return {name: torch.cat([values[name] for values in single]) for name in single[0]}
+    nodes = traced.nodes | traced.deterministic
+    return {
+        site.name: compact(nodes[site.name]["value"], site, run.structure, num_samples) for site in run.structure.sites
+    }
 
 
 def reconstruct(program: Program, rows: Rows, num_samples: int = 32, seed: int = 0) -> dict[str, Tensor]:
@@ -75,6 +90,9 @@ def reconstruct(program: Program, rows: Rows, num_samples: int = 32, seed: int =
     Raises:
         ProgramError: When a site's distribution has no mean.
     """
+    if num_samples > 1 and not draws_together(program, rows):
+        made = [reconstruct(program, rows, 1, seed_of(seed, draw)) for draw in range(num_samples)]
+        return {name: torch.stack([one[name] for one in made]).mean(0) for name in made[0]}
     blocks = GuideBlocks(program, rows, num_samples, seed)
     parts: dict[str, list[Tensor]] = {site.name: [] for site in blocks.structure.observed}
     with torch.no_grad(), torch.random.fork_rng(), pyro.validation_enabled(False):

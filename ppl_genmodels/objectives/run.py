@@ -7,6 +7,7 @@ over the whole data set, so that the mean over the data counts it once.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable
+from contextlib import nullcontext
 from functools import cached_property
 from typing import Any
 
@@ -66,32 +67,23 @@ class Run:
         """The guide's trace; empty for a program without a guide."""
         if self.program.guide is None:
             return Traced(poutine.Trace())
-        return self._trace(self.program.guide)
+        return self.trace_particles(self.program.guide)
 
     @cached_property
     def model(self) -> Traced:
         """The model's trace with latent values from the guide and observed values from the data."""
-        return self._trace(poutine.replay(self.program.model, trace=self.guide.trace))
+        return self.trace_particles(poutine.replay(self.program.model, trace=self.guide.trace))
 
     @cached_property
     def prior(self) -> Traced:
         """The model's trace without data; latent values are drawn from the prior, observed sites are drawn too."""
-        return self._trace(poutine.uncondition(self.program.model))
-
-    def _trace(self, fn: Callable[..., Any]) -> Traced:
-        if self.num_particles > 1:
-            return self.trace_particles(fn)
-        with poutine.trace(graph_type="flat") as tracer:
-            fn(*self.args, **self.kwargs)
-        return Traced(tracer.trace)
+        return self.trace_particles(poutine.uncondition(self.program.model))
 
     def trace_particles(self, fn: Callable[..., Any]) -> Traced:
-        """A trace of any callable on this run's data, inside the plate of particles whatever their number."""
+        """A trace of any callable on this run's data, inside the plate of particles when there are several."""
         dim = -1 - self.structure.max_plate_nesting
-        with (
-            poutine.trace(graph_type="flat") as tracer,
-            pyro.plate(PARTICLES, self.num_particles, dim=dim),
-        ):
+        plate = pyro.plate(PARTICLES, self.num_particles, dim=dim) if self.num_particles > 1 else nullcontext()
+        with poutine.trace(graph_type="flat") as tracer, plate:
             fn(*self.args, **self.kwargs)
         return Traced(tracer.trace)
 

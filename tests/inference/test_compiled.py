@@ -215,3 +215,20 @@ def test_a_program_that_changes_itself_runs_eagerly():
     before = program.calls
     step(X)
     assert program.calls == before + 1
+
+
+def test_distributions_that_validate_themselves_can_be_traced():
+    class Held(VAE):
+        def __init__(self):
+            super().__init__(6, 2, (8,))
+            self.prior = dist.Normal(torch.zeros(2), 1.0, validate_args=True).to_event(1)
+
+        def model(self, x=None):
+            with pyro.plate("data", len(x)):
+                z = pyro.sample("z", self.prior)
+                pyro.sample("x", dist.Bernoulli(logits=self.decoder(z)).to_event(1), obs=x)
+
+    compiled = CompiledGradient(obj.elbo("monte_carlo"), as_program(Held()))
+    with warnings.catch_warnings():
+        warnings.simplefilter("error", CompileWarning)
+        assert compiled((X,), {}, 0) is not None

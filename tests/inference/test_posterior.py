@@ -9,10 +9,11 @@ from torch import nn
 
 from ppl_genmodels import as_program
 from ppl_genmodels.data.rows import Rows
-from ppl_genmodels.errors import OptionError, ProgramError
+from ppl_genmodels.errors import OptionError
 from ppl_genmodels.guides import Amortized, AutoNormal
 from ppl_genmodels.handlers import mask_missing
 from ppl_genmodels.inference import blocks, posterior
+from ppl_genmodels.inference.evidence import log_evidence
 from ppl_genmodels.inference.posterior import sample_posterior
 
 NAMES = ["linear_gaussian", "shared_slope", "mixture", "nested", "crossed"]
@@ -299,17 +300,37 @@ def test_the_guide_runs_once_for_each_block(linear_gaussian, monkeypatch):
     as_program(program).probe(program.x)
     calls.clear()
     infer(program, program.x, chunk_size=10)
-    assert calls == [32, 32, 11]
+    assert calls == [4, 32, 32, 11]  # the first to see whether many draws can be made in one run
 
 
-def test_a_model_that_does_not_run_under_a_plate_of_draws_is_told_so():
-    def model(x):
-        z = pyro.sample("z", dist.Normal(0.0, 1.0))
-        with pyro.plate("data", len(x)):
-            pyro.sample("x", dist.Normal(z.reshape(1) * torch.ones(3), 1.0), obs=x)
+def linear_layer(x, y=None):
+    """Weights of a plain linear layer, which broadcasts over rows and not over draws."""
+    weight = pyro.sample("weight", dist.Normal(torch.zeros(1, 3), 1.0).to_event(2))
+    with pyro.plate("data", len(x)):
+        pyro.sample("y", dist.Normal(torch.nn.functional.linear(x, weight)[:, 0], 0.5), obs=y)
 
-    with pytest.raises(ProgramError, match=r"the model failed on .*float32\(3,\) with 11 draws: .*Remedy: .*dim=-1"):
-        infer((model, AutoNormal(model)), torch.randn(3))
+
+def test_a_program_that_does_not_broadcast_over_draws_is_run_once_for_each():
+    x = torch.randn(40, 3, generator=torch.Generator().manual_seed(0))
+    data, program = {"x": x, "y": x.sum(1)}, as_program((linear_layer, AutoNormal(linear_layer)))
+    draws = sample_posterior(program, Rows.of(data), 5, predictive=True, seed=1)
+    weight = torch.from_numpy(draws.posterior["weight"][0, :, 0])
+    assert weight.unique().numel() == weight.numel() == 15
+    expected = dist.Normal(weight @ x.T, 0.5).log_prob(data["y"])
+    np.testing.assert_allclose(draws.log_likelihood["y"][0], expected, rtol=1e-4, atol=1e-4)
+    total = expected.sum(1) + dist.Normal(0.0, 1.0).log_prob(weight).sum(1)
+    np.testing.assert_allclose(draws.sample_stats["log_p"][0], total, rtol=1e-4)
+    assert draws.posterior_predictive["y"].shape == (1, 5, 40)
+    again = sample_posterior(program, Rows.of(data), 5, seed=1)
+    np.testing.assert_array_equal(draws.posterior["weight"], again.posterior["weight"])
+
+
+def test_the_evidence_of_such_a_program_is_that_of_its_weights():
+    x = torch.randn(12, 3, generator=torch.Generator().manual_seed(0))
+    data, rows = {"x": x, "y": x.sum(1)}, Rows.of({"x": x, "y": x.sum(1)})
+    program = as_program((linear_layer, AutoNormal(linear_layer, init_scale=0.5)))
+    exact = dist.MultivariateNormal(torch.zeros(12), x @ x.T + 0.25 * torch.eye(12)).log_prob(data["y"])
+    assert -30 < log_evidence(program, rows, 300) < exact + 1.0
 
 
 @pytest.mark.parametrize("settings", [{"num_samples": 0}, {"num_samples": 3, "chunk_size": 0}])
