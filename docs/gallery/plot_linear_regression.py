@@ -28,7 +28,7 @@ program = ppl.models.LinearRegression(num_features=6, prior_scale=1.0, noise_sca
 # %%
 # The truth
 # ---------
-# Coefficients are normal with precision :math:`I + X^T X / \\sigma^2`.
+# Coefficients are normal with precision :math:`I + X^T X / \sigma^2`.
 
 design = np.column_stack([np.ones(len(data["x"])), data["x"]])
 covariance = np.linalg.inv(np.eye(7) + design.T @ design / 0.7**2)
