@@ -18,6 +18,7 @@ from _page import Row, estimate
 from matplotlib import colormaps
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+from PIL import Image
 from torch import Tensor
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
@@ -28,6 +29,8 @@ BATCH_SIZE = 128
 LEARNING_RATE = 2e-3
 TOLERANCE = 0.01
 """By how much of itself the test ELBO may fall before it counts as overfitting."""
+PICTURE_COLORS = 96
+"""Colours kept in a picture, so that its file stays small."""
 EVALUATED = 10_000
 """Training data on which the final bound is computed, the first ones."""
 
@@ -103,7 +106,8 @@ def draw(path: Path, fits: Sequence[Fit], shown: Fit, data: Tensor, image_shape:
     title = f"test data and reconstructions, $N_z$ = {shown.latent_dim}"
     right.set_title("")
     right.set_title(title, loc="left", fontsize=11, fontweight="normal")
-    figure.savefig(path, dpi=76)
+    figure.savefig(path, dpi=90)
+    Image.open(path).convert("RGB").quantize(PICTURE_COLORS).save(path, optimize=True)
 
 
 def _draw_curves(axes: Axes, fits: Sequence[Fit]) -> None:

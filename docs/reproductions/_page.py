@@ -106,7 +106,7 @@ def cost(seconds: float) -> str:
     """
     bound = next((minutes for minutes in MINUTES if seconds < 60 * minutes), None)
     time = f"over {MINUTES[-1]} minutes" if bound is None else f"under {bound} minutes"
-    where = f"{os.cpu_count()} cores ({platform.machine()})"
+    where = f"{torch.get_num_threads()} of {os.cpu_count()} cores ({platform.machine()})"
     if torch.cuda.is_available():
         where += f" and one {torch.cuda.get_device_name()}"
     return f"{time} on {where}, torch {torch.__version__.partition('+')[0]}"
@@ -114,11 +114,14 @@ def cost(seconds: float) -> str:
 
 def arguments(script: str, epochs: int, seeds: int) -> argparse.Namespace:
     """The command line that every script has; its description is the first line of the script's
-    docstring.
+    docstring. Torch is set to the threads asked for.
     """
     parser = argparse.ArgumentParser(description=script.splitlines()[0])
     parser.add_argument("--data-dir", type=Path, required=True, help="folder of the data sets")
     parser.add_argument("--epochs", type=int, default=epochs, help="passes over the training data")
     parser.add_argument("--seeds", type=int, default=seeds, help="fits that differ in the seed")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page to write the section to")
-    return parser.parse_args()
+    parser.add_argument("--threads", type=int, default=1, help="of torch; more pay on an idle machine")
+    options = parser.parse_args()
+    torch.set_num_threads(options.threads)
+    return options

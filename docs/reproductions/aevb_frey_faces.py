@@ -24,7 +24,7 @@ NAME = "aevb-frey-faces"
 LATENT_DIMS = (2, 5, 10, 20)
 IMAGE_SHAPE = (28, 20)
 HELD_OUT = 200
-"""Frames of the test part, and of a validation part that the usual split has; it is not used."""
+"""Frames of the test part, and of the validation part of the usual split, which no fit sees."""
 
 
 def main() -> None:
@@ -108,15 +108,16 @@ Kingma and Welling (2014), *Auto-Encoding Variational Bayes*, figure 2.
 
 - **Data**: {one.samples_per_epoch:,} frames to train on and {len(one.test)} to test on, 28 x 20
   pixels (v + 0.5) / 256 of bytes v, after a shuffle with a fixed seed; {HELD_OUT} more, the
-  validation part of the usual split, are left out. Neighbouring frames of the film are alike and
-  fall on both sides of the split.
+  validation part of the usual split, served to choose the learning rate and nothing else.
+  Neighbouring frames of the film are alike and fall on both sides of the split.
 - **Not the same likelihood**: the paper's decoder gives each pixel of each frame a variance of its
   own and a mean that a sigmoid keeps in (0, 1); here one scale is learned for all pixels and the
   mean is free. Densities on this scale of pixels shift by hundreds of nats with such a choice, so
   only orderings are compared. The scales learned here are {scales}.
 - **Here and there**: rectified hidden units where the paper has tanh; Adam, from
   {LEARNING_RATE:g} down to 0 as a cosine, in batches of {BATCH_SIZE}, where the paper has
-  Adagrad, in batches of 100. Nothing was chosen by the test frames.
+  Adagrad, in batches of 100. Nothing was
+  chosen by the test frames.
 - **Samples seen**: {one.samples:,}.
 - **Evaluation**: the test ELBO is that of the last weights, with one draw from the guide for each
   frame.

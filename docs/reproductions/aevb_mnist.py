@@ -134,7 +134,8 @@ Kingma and Welling (2014), *Auto-Encoding Variational Bayes*, figure 2.
   is comparable to a few nats only.
 - **Here and there**: rectified hidden units where the paper has tanh; Adam, from
   {LEARNING_RATE:g} down to 0 as a cosine, in batches of {BATCH_SIZE}, where the paper has
-  Adagrad, in batches of 100. Nothing was chosen by the test images.
+  Adagrad, in batches of 100. The learning rate was chosen on training images set aside; nothing
+  was chosen by the test images.
 - **Samples seen**: {one.samples:,}, where the paper's axis runs to 10^8.
 - **Evaluation**: the test ELBO is that of the last weights, with one draw from the guide for each
   image; the training ELBO is that of the first {min(EVALUATED, one.samples_per_epoch):,} images.
