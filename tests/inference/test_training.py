@@ -3,7 +3,6 @@
 import functools
 import math
 import random
-import time
 
 import numpy as np
 import pyro
@@ -146,31 +145,6 @@ def test_nothing_is_printed_without_progress(capfd):
 def test_progress_shows_the_objective(capsys):
     fit(steps=3, progress=True)
     assert "objective" in capsys.readouterr().out
-
-
-def test_a_step_costs_little_more_than_a_loop_of_ones_own():
-    """The best of several short runs of each, since a busy machine slows some."""
-    program, x = VAE(8, 2, hidden=(8,)), torch.eye(64, 8)
-    optimizer, objective = torch.optim.Adam(program.parameters()), obj.elbo()
-
-    def own():
-        with pyro.validation_enabled(False):
-            for start in [0, 32] * 20:
-                loss = objective.loss(program, x[start : start + 32])
-                optimizer.zero_grad()
-                loss.backward()
-                optimizer.step()
-
-    def ours():
-        history = fit(program, x, steps=40, batch_size=32, optimizer=optimizer).history
-        return history["time"].iloc[-1] - history["time"].iloc[0]
-
-    def seconds():
-        start = time.perf_counter()
-        own()
-        return time.perf_counter() - start
-
-    assert min(ours() for _ in range(4)) < 2.0 * min(seconds() for _ in range(4))
 
 
 @pytest.mark.parametrize("precision", ["64-true", "bf16-true", "bf16-mixed"])
