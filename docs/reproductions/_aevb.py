@@ -27,8 +27,6 @@ from ppl_genmodels import diagnostics, inference
 
 BATCH_SIZE = 128
 LEARNING_RATE = 2e-3
-TOLERANCE = 0.01
-"""By how much of itself the test ELBO may fall before it counts as overfitting."""
 PICTURE_COLORS = 96
 """Colours kept in a picture, so that its file stays small."""
 EVALUATED = 10_000
@@ -80,16 +78,10 @@ def fit(build: Callable[[], torch.nn.Module], train: Tensor, test: Tensor, epoch
 
 
 def superfluous(more: Sequence[Fit], fewer: Sequence[Fit]) -> Row:
-    """Whether latents beyond those needed cost nothing on test data: the paper's section 5."""
+    """What latents beyond those needed cost on test data; no verdict, since the paper's section 5 gives no number."""
     differences = [a.test - b.test for a, b in zip(more, fewer, strict=False)]
-    level = torch.stack([one.test for one in fewer]).mean()
-    return Row(
-        f"superfluous latents do not overfit: test ELBO at N_z = {more[0].latent_dim} less that at "
-        f"{fewer[0].latent_dim}",
-        f"yes (section 5); here: above −{TOLERANCE:.0%} of it",
-        estimate(differences),
-        bool(torch.stack(differences).mean() > -TOLERANCE * level.abs()),
-    )
+    quantity = f"test ELBO at N_z = {more[0].latent_dim} less that at {fewer[0].latent_dim}"
+    return Row(quantity, "superfluous latents do not overfit (section 5), no number", estimate(differences))
 
 
 def elbo(fitted: ppl.Fitted, data: Tensor) -> Tensor:
