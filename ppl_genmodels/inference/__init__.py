@@ -7,8 +7,9 @@ from ppl_genmodels.inference.callbacks import (
     GradientClipping,
     LearningRate,
 )
-from ppl_genmodels.inference.compiled import CompileWarning, compile_step
 from ppl_genmodels.inference.draws import Draws
+from ppl_genmodels.inference.graph_trace import CompileWarning
+from ppl_genmodels.inference.stepping import compile_step
 
 __all__ = [
     "EMA",

@@ -12,7 +12,8 @@ from ppl_genmodels import Program, as_program, handlers
 from ppl_genmodels import objectives as obj
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.guides import Amortized, AutoMultivariateNormal, AutoNormal
-from ppl_genmodels.inference.compiled import CompiledGradient, CompileWarning, compile_step
+from ppl_genmodels.inference import CompileWarning, compile_step
+from ppl_genmodels.inference.compiled import CompiledGradient
 from ppl_genmodels.models import VAE, EightSchools
 
 X = (torch.arange(48.0).reshape(8, 6) * 7 % 5 > 2).float()
@@ -34,6 +35,19 @@ class Discrete(nn.Module):
     def guide(self, x):
         with pyro.plate("data", len(x)):
             pyro.sample("y", dist.Categorical(logits=self.logits(x)))
+
+
+class OneHot(Discrete):
+    """The same with one-hot classes, whose own sampler reads values in Python."""
+
+    def model(self, x):
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", dist.OneHotCategorical(logits=x.new_zeros(3)))
+            pyro.sample("x", dist.Normal(y @ self.means, 1.0).to_event(1), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.OneHotCategorical(logits=self.logits(x)))
 
 
 class Normalized(VAE):
@@ -65,6 +79,7 @@ CASES = {
     "importance weights": (vae, obj.iwae(), 4, X),
     "score function": (Discrete, obj.elbo(), 1, X),
     "score function, particles": (Discrete, obj.elbo() + obj.iwae(), 3, X),
+    "one-hot": (OneHot, obj.elbo(), 3, X),
     "amortized": (amortized, obj.elbo(), 2, X),
     "missing values": (lambda: handlers.mask_missing(vae()), obj.elbo(), 1, MISSING),
     "batch normalization": (Normalized, obj.elbo(), 1, X),
@@ -96,6 +111,27 @@ def test_a_traced_step_gives_the_eager_numbers(case):
         torch.testing.assert_close(
             traced[name], value, rtol=1e-5, atol=1e-6, msg=lambda text, name=name: f"{name}: {text}"
         )
+
+
+@pytest.mark.parametrize("case", ["vae", "score function, particles", "batch normalization", "joint normal"])
+def test_a_lowered_step_gives_the_eager_numbers_up_to_rounding(case):
+    eager_values, _ = train(case, "off")
+    values, _ = train(case, "inductor")
+    assert values == pytest.approx(eager_values, rel=1e-4)
+
+
+def test_several_optimizers_step_together():
+    def trained(mode):
+        torch.manual_seed(0)
+        program = vae()
+        optimizers = [
+            torch.optim.SGD(program.encoder.parameters(), 0.1),
+            torch.optim.Adam(program.decoder.parameters(), 1e-2, fused=True),
+        ]
+        step = compile_step(obj.elbo(), program, optimizers, mode)
+        return [step(X).item() for _ in range(4)]
+
+    assert trained("trace") == pytest.approx(trained("off"), rel=1e-6)
 
 
 def replace_module(program):
@@ -130,6 +166,16 @@ class Offset(VAE):
         with pyro.plate("data", len(x)):
             z = pyro.sample("z", dist.Normal(self.prior_loc + self.offset, self.prior_scale).to_event(1))
             pyro.sample("x", dist.Bernoulli(logits=self.dropout(self.decoder(z))).to_event(1), obs=x)
+
+
+@pytest.mark.parametrize("mode", ["trace", "inductor"])
+def test_parameters_in_another_precision_are_seen(mode):
+    program = Offset()
+    compiled = CompiledGradient(obj.elbo(), as_program(program), mode == "inductor")
+    compiled((X,), {}, 0)
+    program.double()
+    values = compiled((X.double(),), {}, 1)
+    assert values.dtype == torch.float64 and all(p.grad.dtype == torch.float64 for p in program.parameters())
 
 
 @pytest.mark.parametrize("change", [replace_module, freeze, reassign_buffer, change_number, to_eval])
@@ -185,14 +231,19 @@ def test_control_flow_on_values_runs_eagerly_and_names_the_line():
         step(X)
 
 
-def test_tracing_leaves_the_random_state_and_the_buffers_as_they_were():
-    program = as_program(Normalized())
-    program.probe(X)
-    compiled = CompiledGradient(obj.elbo(), program)
-    state, before = torch.get_rng_state(), {n: b.clone() for n, b in program.named_buffers()}
-    compiled._trace((X,), {}, 0)
-    assert torch.equal(state, torch.get_rng_state())
-    assert all(torch.equal(before[name], buffer) for name, buffer in program.named_buffers())
+@pytest.mark.parametrize("mode", ["trace", "inductor"])
+def test_tracing_leaves_the_random_state_and_the_buffers_as_one_step_does(mode):
+    left = {}
+    for way in ("off", mode):
+        torch.manual_seed(0)
+        program = as_program(Normalized())
+        program.probe(X)
+        compile_step(obj.elbo(), program, torch.optim.SGD(program.parameters(), 0.0), way)(X)
+        left[way] = (torch.get_rng_state(), dict(program.named_buffers()))
+    assert torch.equal(left["off"][0], left[mode][0])
+    assert left["off"][1].keys() == left[mode][1].keys()
+    for name, buffer in left["off"][1].items():
+        torch.testing.assert_close(left[mode][1][name], buffer)
 
 
 def test_an_unknown_mode_is_refused():
