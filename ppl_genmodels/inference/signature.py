@@ -86,10 +86,14 @@ class Contents:
         self.signature = (*map(_key, found), *parameters)
 
     def _find_containers(self, value: Any) -> None:
-        if isinstance(value, list | tuple | dict) and len(value) <= _SMALL:
-            (self._dicts if isinstance(value, dict) else self._sequences).append(value)  # type: ignore[attr-defined]
-            for item in value.values() if isinstance(value, dict) else value:
-                self._find_containers(item)
+        if not isinstance(value, list | tuple | dict) or len(value) > _SMALL:
+            return
+        if isinstance(value, dict):
+            self._dicts.append(value)
+        else:
+            self._sequences.append(value)
+        for item in value.values() if isinstance(value, dict) else value:
+            self._find_containers(item)
 
     def unchanged(self) -> bool:
         """Whether the program holds the very same objects; one replaced by an equal one counts as changed."""

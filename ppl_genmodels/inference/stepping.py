@@ -64,7 +64,7 @@ def compile_step(
         for one in optimizers:
             one.zero_grad()
         loss, _ = objective.assess(Run(prepared, args, kwargs, num_particles, count, data_size))
-        loss.backward()  # type: ignore[no-untyped-call]
+        loss.backward()
         return loss.detach()
 
     def step(*args: Any, **kwargs: Any) -> Tensor:

@@ -136,15 +136,19 @@ class Objective:
         The gradient is unbiased: guide sites without a reparameterization get the score-function surrogate.
         """
         values = self.values(run)
-        linear = torch.zeros(run.num_particles, run.batch_rows, device=run.device)
-        mixed = torch.zeros(1, run.batch_rows, device=run.device)
-        for value, weighted in zip(values.values(), self.weighted, strict=True):
-            if weighted.term.mixes_particles:
-                mixed = mixed + weighted.at(run.step) * value
-            else:
-                linear = linear + weighted.at(run.step) * value
-        objective = linear.mean() + mixed.mean() + score_function_surrogate(run, linear, mixed)
+        parts = [self._sum(run, values, mixes) for mixes in (False, True)]
+        objective = torch.stack([part.mean() for part in parts if part is not None]).sum()
+        objective = objective + score_function_surrogate(run, *parts)
         return -objective, {name: value.detach().mean() for name, value in values.items()}
+
+    def _sum(self, run: Run, values: dict[str, Tensor], mixes: bool) -> Tensor | None:
+        """The weighted sum of the terms that mix particles, or of those that do not; None when there are none."""
+        parts = [
+            _times(weighted.at(run.step), value)
+            for value, weighted in zip(values.values(), self.weighted, strict=True)
+            if weighted.term.mixes_particles == mixes
+        ]
+        return sum(parts[1:], start=parts[0]) if parts else None
 
     def loss(
         self,
@@ -215,6 +219,10 @@ class Objective:
             formula = weighted.term.latex if latex else weighted.term.formula
             text += f" {sign} {size}{formula}"
         return text.strip().removeprefix("+ ")
+
+
+def _times(weight: float | Tensor, value: Tensor) -> Tensor:
+    return value if isinstance(weight, float) and weight == 1.0 else weight * value
 
 
 def _positive(num_particles: int) -> int:

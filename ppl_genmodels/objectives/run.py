@@ -129,10 +129,9 @@ class Run:
 
     def total(self, values: Iterable[tuple[Node, Tensor]]) -> Tensor:
         """The sum over sites of batch-shaped values, per datum, shape (particles, data)."""
-        total = torch.zeros(self.num_particles, self.batch_rows, device=self.device)
-        for node, value in values:
-            total = total + self.per_datum(node, value)
-        return total
+        parts = [self.per_datum(node, value) for node, value in values]
+        total = sum(parts[1:], start=parts[0]) if parts else torch.zeros(1, 1, device=self.device)
+        return total.expand(self.num_particles, self.batch_rows)
 
     def per_datum(self, node: Node, value: Tensor) -> Tensor:
         """A site's scaled value per datum: a subsampled plate's scale undone, a global site spread over the data."""

@@ -20,7 +20,7 @@ def score_function_sites(run: Run) -> list[Node]:
     return [node for node in run.guide.latent.values() if not node["fn"].has_rsample]
 
 
-def score_function_surrogate(run: Run, linear: Tensor, mixed: Tensor) -> Tensor:
+def score_function_surrogate(run: Run, linear: Tensor | None, mixed: Tensor | None) -> Tensor | float:
     r"""The sum over score-function sites of :math:`\log q \cdot (c - b)` with its value removed.
 
     The baseline :math:`b` is the mean of the other particles' costs; with one particle, of the other data's costs,
@@ -28,8 +28,8 @@ def score_function_surrogate(run: Run, linear: Tensor, mixed: Tensor) -> Tensor:
 
     Args:
         run: The run.
-        linear: Values in which each particle stands alone, shape (particles, data).
-        mixed: Values in which all particles of a datum enter, shape (1, data).
+        linear: Values in which each particle stands alone, shape (particles, data), if any.
+        mixed: Values in which all particles of a datum enter, shape (1, data), if any.
 
     Returns:
         A scalar with value zero.
@@ -37,15 +37,25 @@ def score_function_surrogate(run: Run, linear: Tensor, mixed: Tensor) -> Tensor:
     References:
         Williams (1992), REINFORCE; Mnih and Rezende (2016), equation 8, for the leave-one-out baseline.
     """
-    total = torch.zeros((), device=linear.device)
+    total: Tensor | float = 0.0
     for node in score_function_sites(run):
         log_q = run.sum_to_datum(node, scale_and_mask(run.raw_log_prob(node), 1.0, node["mask"]))
-        own, shared = linear.detach(), mixed.detach()
-        if not run.is_local(node):
-            own, shared = own.mean(-1, keepdim=True), shared.mean(-1, keepdim=True)
-        score = (log_q * (own - leave_one_out(own))).mean() + (log_q * shared).sum(0).mean()
-        total = total + score - score.detach()
+        if linear is not None:
+            own = _cost(run, node, linear)
+            total = total + _without_value((log_q * (own - leave_one_out(own))).mean())
+        if mixed is not None:
+            total = total + _without_value((log_q * _cost(run, node, mixed)).sum(0).mean())
     return total
+
+
+def _cost(run: Run, node: Node, values: Tensor) -> Tensor:
+    """What a site's draw costs: its own datum's values, or for a global site the mean over the data."""
+    values = values.detach()
+    return values if run.is_local(node) else values.mean(-1, keepdim=True)
+
+
+def _without_value(score: Tensor) -> Tensor:
+    return score - score.detach()
 
 
 def leave_one_out(cost: Tensor) -> Tensor:
