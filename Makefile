@@ -10,6 +10,8 @@ BIN := $(VENV)/bin
 PIP := $(BIN)/python -m pip --disable-pip-version-check
 INSTALLED := $(VENV)/.installed
 DOCS_INSTALLED := $(VENV)/.docs-installed
+BENCH := .venv-bench
+BENCH_INSTALLED := $(BENCH)/.installed
 ONE_THREAD := OMP_NUM_THREADS=1 MKL_NUM_THREADS=1
 DEMO := runs/demo
 
@@ -50,14 +52,22 @@ lint: $(INSTALLED)  ## Checks style, format and types
 docs: $(DOCS_INSTALLED)  ## Builds the site into docs/_build
 	$(BIN)/sphinx-build -W --keep-going -b html docs docs/_build $(ARGS)
 
-bench: $(INSTALLED)  ## Measures this library beside hand-written torch and Pyro
-	$(BIN)/python -m benchmarks $(ARGS)
+# The peers have an environment of their own, so that the main one stays lean.
+$(BENCH_INSTALLED): pyproject.toml constraints.txt
+	test -x $(BENCH)/bin/pip || $(PYTHON) -m venv $(BENCH)
+	$(BENCH)/bin/python -m pip --disable-pip-version-check install --constraint constraints.txt torch
+	$(BENCH)/bin/python -m pip --disable-pip-version-check install --constraint constraints.txt \
+		--editable '.[benchmarks,dev]'
+	touch $@
+
+bench: $(BENCH_INSTALLED)  ## Measures this library beside hand-written torch, Pyro, Pixyz and NumPyro
+	$(BENCH)/bin/python -m benchmarks $(ARGS)
 
 reproduce: $(INSTALLED)  ## Repeats a published experiment: NAME=aevb-mnist DATA_DIR=folder
 	@test -n "$(NAME)" || { echo "Which experiment? make reproduce NAME=..., one of:" \
 		$(subst _,-,$(basename $(notdir $(wildcard docs/reproductions/[a-z]*.py)))) >&2; exit 2; }
 	$(BIN)/python docs/reproductions/$(subst -,_,$(NAME)).py --data-dir $(DATA_DIR) $(ARGS)
 
-clean:  ## Removes caches, built documents and the demo's run; keeps .venv and other runs
+clean:  ## Removes caches, built documents and the demo's run; keeps the environments and other runs
 	rm -rf $(DEMO) docs/_build docs/gallery/output build dist .pytest_cache .mypy_cache .ruff_cache .hypothesis
-	find . -name __pycache__ -not -path './$(VENV)/*' -prune -exec rm -rf {} +
+	find . -name __pycache__ -not -path './.venv*' -prune -exec rm -rf {} +

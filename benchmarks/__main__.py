@@ -1,25 +1,85 @@
-"""``python -m benchmarks``: prints every measurement as a table of ratios."""
+"""``python -m benchmarks``: measures everything in one run, prints the tables, and writes them to a folder."""
 
 from __future__ import annotations
 
 import argparse
+import warnings
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
 
-import torch
+from benchmarks.machine import described, pin
 
-from benchmarks import vae_step
+PARTS = ("steps", "products", "alone", "short_fits", "growth")
 
 
 def main() -> None:
     """Measures and prints."""
-    parser = argparse.ArgumentParser(description="Step times as ratios to torch written by hand, in one run.")
-    parser.add_argument("--rounds", type=int, default=30, help="turns of each way")
-    parser.add_argument("--threads", type=int, default=1, help="threads of torch")
-    options = parser.parse_args()
+    options = arguments().parse_args()
+    pin(options.threads)  # before torch and JAX are imported, which look at the cores they have
+
+    import pyro
+    import torch
+
+    from benchmarks import report
+
     torch.set_num_threads(options.threads)
-    for size, found in vae_step.measure(options.rounds).items():
-        print(f"\nVAE {size}: time of a step as a ratio to {vae_step.REFERENCE}")
-        for name, ratio in found.items():
-            print(f"  {name:28s} {ratio:5.2f}")
+    with pyro.validation_enabled(False), warnings.catch_warnings():
+        quieten()
+        results = measure(options.only, options.rounds, options.device)
+    for name, text in report.printed(results).items():
+        print(f"\n{name}\n\n{text}")
+    print(f"\n{next(iter(results['machine'].values()))}")
+    if options.out is not None:
+        report.write(results, options.out)
+
+
+def arguments() -> argparse.ArgumentParser:
+    """The command line."""
+    parser = argparse.ArgumentParser(description="Training steps as ratios to torch written by hand, in one run.")
+    parser.add_argument("--rounds", type=int, default=30, help="turns of each way")
+    parser.add_argument("--threads", type=int, default=1, help="cores for every library alike")
+    parser.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="where to train")
+    parser.add_argument("--only", action="append", default=[], metavar="NAME", help=f"{', '.join(PARTS)}, or a case")
+    parser.add_argument(
+        "--out",
+        type=Path,
+        help="folder for tables, pictures and all results as JSON; parts not measured now keep theirs",
+    )
+    return parser
+
+
+def quieten() -> None:
+    """Hides the libraries' warnings, but for one: a step that could not be compiled is not what is timed."""
+    from ppl_genmodels.inference import CompileWarning
+
+    warnings.simplefilter("ignore")
+    warnings.simplefilter("error", CompileWarning)
+
+
+def measure(only: list[str], rounds: int, device: str) -> dict[str, Any]:
+    """The parts that were asked for; all of them by default.
+
+    Raises:
+        SystemExit: When a name is neither a part nor a case.
+    """
+    from benchmarks import alone, growth, products, short_fits, steps
+    from benchmarks.tasks import CASES
+
+    unknown = set(only) - {*PARTS, *CASES}
+    if unknown:
+        raise SystemExit(f"--only is one of {', '.join([*PARTS, *CASES])}; got {', '.join(sorted(unknown))}.")
+    cases = [name for name in CASES if not only or "steps" in only or name in only]
+    parts: dict[str, Callable[[], Any]] = {
+        "steps": lambda: steps.measure(rounds, device, cases),
+        "products": lambda: products.measure(rounds, device),
+        "alone": lambda: alone.measure(device),
+        "short_fits": lambda: short_fits.measure(device),
+        "growth": lambda: growth.measure(-(-rounds // 3), device),
+    }
+    wanted = [part for part in PARTS if not only or part in only or (part == "steps" and cases)]
+    found = {part: parts[part]() for part in wanted}
+    return {"machine": dict.fromkeys(found, described(device, rounds))} | found
 
 
 if __name__ == "__main__":

@@ -28,7 +28,7 @@ from ppl_genmodels.structure import (
     sample_sites,
 )
 
-__all__ = ["check_guide", "describe_data", "probe_guide", "probe_model"]
+__all__ = ["check_guide", "describe_data", "parents_of", "probe_guide", "probe_model"]
 
 
 def probe_model(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Structure:
@@ -42,7 +42,7 @@ def probe_model(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     observed = [n for n in nodes.values() if n["is_observed"] and not is_deterministic(n)]
     data_plate = outermost_plate(observed) or outermost_plate(nodes.values())
     nesting = max((-plate.dim for plate in plates.values()), default=0)
-    parents = _parents(model, args, kwargs)
+    parents = parents_of(model, args, kwargs)
     sites = tuple(_site(node, parents.get(name, ())) for name, node in nodes.items() if not is_factor(node))
     return Structure(sites, tuple(plates.values()), data_plate, nesting)
 
@@ -97,14 +97,18 @@ def describe_data(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     return ", ".join(f"{name} {_shape(value)}" for name, value in named) or "no data"
 
 
-def _parents(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> dict[str, tuple[str, ...]]:
-    """For each site the sites that its distribution is computed from, traced by provenance through the model's tensors.
+def parents_of(
+    fn: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
+) -> dict[str, tuple[str, ...]]:
+    """For each site the sites that its distribution is computed from, traced by provenance through the tensors.
 
-    Parents are for drawing: a model whose operations refuse the tensors that carry provenance has none.
+    Empty for a function whose operations refuse the tensors that carry provenance.
     """
+    if fn is None:
+        return {}
     try:
         with pyro.validation_enabled(False), TrackProvenance(include_deterministic=True):
-            nodes = sample_sites(poutine.trace(model).get_trace(*args, **kwargs))
+            nodes = sample_sites(poutine.trace(fn).get_trace(*args, **kwargs))
         return {name: tuple(n for n in nodes if n in _provenance(node) - {name}) for name, node in nodes.items()}
     except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):
         return {}

@@ -12,6 +12,7 @@ import inspect
 import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import Any
 
 import pyro
@@ -26,7 +27,7 @@ from torch.distributions import transform_to
 
 from ppl_genmodels.errors import ProgramError
 from ppl_genmodels.graph import program_graph
-from ppl_genmodels.probe import check_guide, probe_guide, probe_model
+from ppl_genmodels.probe import check_guide, parents_of, probe_guide, probe_model
 from ppl_genmodels.structure import Structure
 
 __all__ = ["Program", "as_program"]
@@ -138,6 +139,7 @@ class Program(nn.Module):
             if self.guide is not None or structure.observed:
                 guide_sites = probe_guide(self.guide, args, kwargs)
                 check_guide(structure, guide_sites, self.guide is not None)
+                structure = replace(structure, guide_parents=parents_of(self.guide, args, kwargs))
         self._structure = structure
         return structure
 

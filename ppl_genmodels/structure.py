@@ -6,8 +6,8 @@ is observed, around the first site in a plate). Sites inside it are local, all o
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-from dataclasses import dataclass
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
 from typing import Any, Literal
 
 import torch
@@ -72,6 +72,14 @@ class Site:
 class Structure:
     """The sites and plates of a model, in the order in which it visits them.
 
+    Attributes:
+        sites: The sites.
+        plates: The plates.
+        data_plate: Name of the data plate, or None.
+        max_plate_nesting: How many batch dims the plates take.
+        guide_parents: For each site of the guide the names of those that its distribution depends on directly; empty
+            when that could not be found out.
+
     Example:
         >>> Structure((), (), None, 0).latent
         ()
@@ -81,6 +89,7 @@ class Structure:
     plates: tuple[Plate, ...]
     data_plate: str | None
     max_plate_nesting: int
+    guide_parents: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
 
     @property
     def latent(self) -> tuple[Site, ...]:

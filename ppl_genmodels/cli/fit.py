@@ -40,6 +40,8 @@ def fit(
         int | None, typer.Option(help="Epochs without a rise of the validation objective, then stop.")
     ] = None,
     accelerator: Annotated[str, typer.Option(help="auto, cpu or cuda.")] = "auto",
+    devices: Annotated[int, typer.Option(help="How many on each machine; each has a process of its own.")] = 1,
+    strategy: Annotated[str, typer.Option(help="auto, or ddp: how several processes train together.")] = "auto",
     seed: Seed = 0,
     resume: Annotated[bool, typer.Option("--resume", help="Go on with the run in --out.")] = False,
     quiet: Quiet = False,
@@ -68,11 +70,15 @@ def fit(
         validation=validation,
         early_stopping=early_stopping,
         accelerator=accelerator,
+        devices=devices,
+        strategy=strategy,
         seed=seed,
         out=out,
         resume=resume,
         progress=not quiet,
     )
+    if torch.distributed.is_initialized() and torch.distributed.get_rank() > 0:
+        return  # the first process writes and tells
     record_program(fitted, model, options, guide, out)
     typer.echo(f"{fitted!r}\nrun             {out}")
     if fitted.card["metrics"]["stopped"] == "interrupted by the user":

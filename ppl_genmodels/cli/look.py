@@ -39,11 +39,8 @@ def infer(
     from ppl_genmodels.data import load
 
     loaded = load(data, split, binarize=binarize, seed=seed, images=images)
-    posterior = load_run(run, model).infer(
-        loaded.data, num_samples, chunk_size, predictive, seed=seed, progress=not quiet
-    )
-    out.parent.mkdir(parents=True, exist_ok=True)
-    posterior.to_netcdf(str(out))
+    fitted = load_run(run, model)
+    fitted.infer(loaded.data, num_samples, chunk_size, predictive, seed=seed, progress=not quiet, out=out).close()
     typer.echo(f"posterior of {loaded.rows} rows, {num_samples} draws each: {out}")
 
 

@@ -12,12 +12,13 @@ from functools import cached_property
 from typing import Any
 
 import torch
+from torch import Tensor
 from torch.utils.data import DataLoader
 
 from ppl_genmodels.data.rows import Rows, arguments
 from ppl_genmodels.errors import OptionError
 
-__all__ = ["Batches", "LoaderBatches", "split"]
+__all__ = ["Batch", "Batches", "LoaderBatches", "split"]
 
 Batch = tuple[tuple[Any, ...], dict[str, Any]]
 
@@ -53,19 +54,24 @@ class Batches:
         """Batches in an epoch."""
         return -(-len(self.rows) // self.batch_size)
 
+    def order(self, number: int) -> Tensor:
+        """The positions of the rows in the order in which one epoch visits them, shape (rows,)."""
+        if self.per_epoch == 1:
+            return torch.arange(len(self.rows))
+        return torch.randperm(len(self.rows), generator=_generator(self.seed, number))
+
     def epoch(self, number: int, skip: int = 0) -> Iterator[Batch]:
         """The batches of one epoch, the first ``skip`` of them left out."""
-        if self.per_epoch == 1:
-            order = torch.arange(len(self.rows))
-        else:
-            order = torch.randperm(len(self.rows), generator=_generator(self.seed, number))
-        for index in order.split(self.batch_size)[skip:]:
-            yield self.rows.take(index)
+        return map(self.rows.take, self.order(number).split(self.batch_size)[skip:])
 
     def in_order(self) -> Iterator[Batch]:
         """All rows in their own order."""
-        for start in range(0, len(self.rows), self.batch_size):
-            yield self.rows.take(slice(start, start + self.batch_size))
+        return map(self.rows.take, self.slices())
+
+    def slices(self) -> list[slice]:
+        """The rows of each batch, in their own order."""
+        count, size = len(self.rows), self.batch_size
+        return [slice(start, min(start + size, count)) for start in range(0, count, size)]
 
 
 @dataclass(frozen=True)

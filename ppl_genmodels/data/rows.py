@@ -18,6 +18,7 @@ import torch
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, IterableDataset, Subset, TensorDataset, default_collate
 
+from ppl_genmodels.data.gather import Index, gather, send, size_in_bytes, standard
 from ppl_genmodels.data.scan import count_missing, first_infinite, first_missing, hard_rows
 from ppl_genmodels.data.selection import Selection
 from ppl_genmodels.data.sources import LoadedData
@@ -104,13 +105,30 @@ class Rows:
         names = [what if i == 0 else f"{what}[{i}]" for i in range(len(self.positional))]
         return {**dict(zip(names, self.positional, strict=True)), **(self.named or {})}
 
-    def take(self, index: Sequence[int] | Tensor | slice) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """Positional and keyword arguments for some rows, as tensors on the host."""
+    def take(self, index: Index, floating: torch.dtype | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """Positional and keyword arguments for some rows, as tensors where the arrays lie.
+
+        Args:
+            index: Positions, or a slice.
+            floating: The dtype of numbers that are not integers; torch's default one when None.
+        """
+        floating = torch.get_default_dtype() if floating is None else floating
         if self.dataset is not None:
             positions = range(len(self))[index] if isinstance(index, slice) else index
-            return arguments(self.collate([self.dataset[int(i)] for i in positions]))
-        positional = tuple(_tensor(array, index) for array in self.positional)
-        return positional, {name: _tensor(a, index) for name, a in (self.named or {}).items()}
+            return arguments(self.collate([self.dataset[int(i)] for i in positions]), floating)
+        positional = tuple(standard(gather(array, index), floating) for array in self.positional)
+        return positional, {name: standard(gather(a, index), floating) for name, a in (self.named or {}).items()}
+
+    @property
+    def size_in_bytes(self) -> int:
+        """The bytes that the arrays take; 0 for a data set, whose items are made when they are taken."""
+        return sum(map(size_in_bytes, self.arrays().values()))
+
+    def sent_to(self, device: torch.device) -> Rows:
+        """The same rows with their arrays as tensors on a device."""
+        positional = tuple(send(array, device) for array in self.positional)
+        named = {name: send(array, device) for name, array in (self.named or {}).items()}
+        return Rows(positional, named, self.dataset, self.collate)
 
     def subset(self, index: Sequence[int]) -> Rows:
         """Some of the rows, as rows; nothing is copied."""
@@ -212,33 +230,15 @@ def _check_finite(array: Any, name: str) -> None:
         )
 
 
-def _tensor(array: Any, index: Sequence[int] | Tensor | slice) -> Tensor:
-    part = array[index if isinstance(index, slice) else np.asarray(index)]
-    return _standard(part.contiguous() if isinstance(part, Tensor) else torch.from_numpy(_native(part)))
-
-
-def _native(part: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
-    """A copy, row by row, in a dtype that torch knows: of this machine's byte order, and no longer than 64 bits."""
-    dtype = np.float64 if part.dtype == np.longdouble else part.dtype.newbyteorder("=")
-    return np.array(part, dtype=dtype, order="C")
-
-
-def _standard(value: Any) -> Any:
-    """A tensor in the dtype that programs are given; anything else as it is."""
-    if not isinstance(value, Tensor):
-        return value
-    if value.is_floating_point() or value.dtype == torch.bool:
-        return value.to(torch.get_default_dtype())
-    return value.to(torch.int64)
-
-
-def arguments(item: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+def arguments(item: Any, floating: torch.dtype | None = None) -> tuple[tuple[Any, ...], dict[str, Any]]:
     """One collated item as positional and keyword arguments: a dict by name, a tuple by position.
 
     Example:
         >>> arguments([1, 2])
         ((1, 2), {})
     """
+    floating = torch.get_default_dtype() if floating is None else floating
     if isinstance(item, Mapping):
-        return (), {name: _standard(value) for name, value in item.items()}
-    return tuple(map(_standard, item if isinstance(item, tuple | list) else (item,))), {}
+        return (), {name: standard(value, floating) for name, value in item.items()}
+    values = item if isinstance(item, tuple | list) else (item,)
+    return tuple(standard(value, floating) for value in values), {}

@@ -6,9 +6,9 @@ has a random state of its own, derived from the seed and the block's number; glo
 
 from __future__ import annotations
 
-from collections.abc import Callable
-from dataclasses import dataclass
-from typing import Any
+import copy
+from collections.abc import Callable, Mapping
+from typing import Any, cast
 
 import torch
 from pyro import poutine
@@ -16,54 +16,22 @@ from torch import Tensor
 
 from ppl_genmodels.data.rows import Rows
 from ppl_genmodels.errors import PplError, ProgramError
-from ppl_genmodels.inference.state import module_device, placed
+from ppl_genmodels.inference.compiled import Mode
+from ppl_genmodels.inference.latents import FirstBlock, Latents
+from ppl_genmodels.inference.replay import Function, Groups, Replay
+from ppl_genmodels.inference.state import module_device, placing
+from ppl_genmodels.inference.together import rows_to_try
 from ppl_genmodels.objectives.run import Run, Traced
 from ppl_genmodels.probe import describe_data
 from ppl_genmodels.program import Program
 from ppl_genmodels.structure import Node
 
-__all__ = ["GuideBlocks", "Latents"]
+__all__ = ["GuideBlocks"]
 
 BLOCK = 32
 """Rows drawn together."""
 
-
-@dataclass(frozen=True)
-class Latents:
-    """Latent values of some rows.
-
-    Attributes:
-        values: By site; shape (draws, *batch, *event) with the batch dims of a run.
-        axes: For each local site the axis of its rows.
-        local_log_q: Log-density of the local sites in nats, shape (draws, rows).
-        global_log_q: Log-density of the global sites in nats, shape (draws,).
-    """
-
-    values: dict[str, Tensor]
-    axes: dict[str, int]
-    local_log_q: Tensor
-    global_log_q: Tensor
-
-    def cut(self, start: int, stop: int) -> Latents:
-        """Some of the rows."""
-        count = stop - start
-        values = {
-            name: value.narrow(self.axes[name], start, count) if name in self.axes else value
-            for name, value in self.values.items()
-        }
-        local = self.local_log_q[:, start:stop]
-        return Latents(values, self.axes, local, self.global_log_q)
-
-    @staticmethod
-    def join(parts: list[Latents]) -> Latents:
-        """Rows of several parts, one after another."""
-        first = parts[0]
-        values = {
-            name: torch.cat([part.values[name] for part in parts], first.axes[name]) if name in first.axes else value
-            for name, value in first.values.items()
-        }
-        local = torch.cat([part.local_log_q for part in parts], 1)
-        return Latents(values, first.axes, local, first.global_log_q)
+Arguments = tuple[tuple[Any, ...], dict[str, Any]]
 
 
 class GuideBlocks:
@@ -74,39 +42,55 @@ class GuideBlocks:
         rows: The data.
         num_samples: Draws for each row.
         seed: Of the draws.
+        compile: As in :func:`ppl_genmodels.fit`; whether blocks are replayed from a graph changes no number.
+        passes: How often the rows will be gone through, for other draws each time.
 
     Attributes:
         divisible: Whether rows can be drawn in parts; not when an autoguide holds parameters for each row, when the
             guide reads a global site off the data, nor without a data plate.
+        block: Rows drawn together.
     """
 
-    def __init__(self, program: Program, rows: Rows, num_samples: int, seed: int) -> None:
-        self.program, self.rows = program, rows
-        self.num_samples, self.seed = num_samples, seed
-        self.device = module_device(program)
-        args, kwargs = self.take(0, len(rows) if program.has_autoguide else min(BLOCK, len(rows)))
+    def __init__(
+        self, program: Program, rows: Rows, num_samples: int, seed: int, compile: Mode = "auto", passes: int = 1
+    ) -> None:
+        self.program, self.rows, self.num_samples, self.seed = program, rows, num_samples, seed
+        self.compile, self.passes = compile, passes
+        self.device, self._place, self._count = module_device(program), placing(program), len(rows)
+        self._taken: tuple[int, int, Arguments] = (0, 0, ((), {}))
+        args, kwargs = self.take(0, rows_to_try(program, rows, BLOCK))
         self.structure = program.structure(*args, **kwargs)
         local = any(self.structure.is_local(site.name) for site in self.structure.latent)
-        self._globals = poutine.Trace()
-        self._begun = False
+        self._first: FirstBlock | None = None
+        self._globals: dict[str, Node] = {}  # one dict for all that are reseeded from this
         self._newest: tuple[int, Latents] | None = None
         self.divisible = self.structure.data_plate is not None and not (program.has_autoguide and local)
         self.divisible = self.divisible and not self._globals_depend_on_rows()
         self.block = BLOCK if self.divisible else len(rows)
+        self._replay = self.replay(self._block, "the guide", self.block)
+
+    def reseeded(self, seed: int) -> GuideBlocks:
+        """The same for other draws, sharing every graph."""
+        other = copy.copy(self)
+        other.seed, other._first, other._newest = seed, None, None
+        return other
+
+    def replay(self, function: Function, what: str, size: int) -> Replay:
+        """A part of the program's run on so many rows at a time, replayed from a graph where that pays."""
+        return Replay(function, self.program, what, self.compile, calls=self.passes * (len(self.rows) // size))
 
     @property
     def joint(self) -> bool:
         """Whether draws of all rows have one weight: some site of the guide is global, or there is no data plate."""
-        return self.structure.data_plate is None or bool(self._globals.nodes)
+        return self.structure.data_plate is None or bool(self._globals)
 
-    def take(self, start: int, stop: int) -> tuple[tuple[Any, ...], dict[str, Any]]:
+    def take(self, start: int, stop: int) -> Arguments:
         """Rows as arguments on the program's device, in its precision."""
-        return placed(self.rows.take(slice(start, stop)), self.program)
-
-    def run(self, start: int, stop: int) -> Run:
-        """A run on some rows with one particle per draw."""
-        args, kwargs = self.take(start, stop)
-        return Run(self.program, args, kwargs, self.num_samples)
+        first, last, (args, kwargs) = self._taken
+        if not first <= start < stop <= last:
+            return self._place(self.rows.take(slice(start, stop)))
+        own = slice(start - first, stop - first)
+        return tuple(value[own] for value in args), {name: value[own] for name, value in kwargs.items()}
 
     def draw(self, start: int, stop: int) -> Latents:
         """The latent values of some rows, cut from whole blocks.
@@ -114,26 +98,78 @@ class GuideBlocks:
         Raises:
             ProgramError: When the guide cannot serve these rows.
         """
+        return self.cut(self.whole(start, stop), start, stop)
+
+    def whole(self, start: int, stop: int) -> dict[int, Latents]:
+        """The blocks, by number, that hold some rows.
+
+        Raises:
+            ProgramError: When the guide cannot serve these rows.
+        """
+        numbers = range(start // self.block, -(-stop // self.block))
+        if self.rows.dataset is None and len(numbers) > 1:
+            first, last = self.bounds(numbers[0])[0], self.bounds(numbers[-1])[1]
+            self._taken = (first, last, self._place(self.rows.take(slice(first, last))))
+        return {number: self._drawn(number) for number in numbers}
+
+    def cut(self, blocks: dict[int, Latents], start: int, stop: int) -> Latents:
+        """Some rows out of blocks that follow one another."""
         parts = []
-        for number in range(start // self.block, -(-stop // self.block)):
-            first = number * self.block
-            last = min(first + self.block, len(self.rows))
-            parts.append(self._drawn(number).cut(max(start - first, 0), min(stop, last) - first))
+        for number, latents in blocks.items():
+            first, last = self.bounds(number)
+            parts.append(latents.cut(max(start, first) - first, min(stop, last) - first))
         return Latents.join(parts)
+
+    def bounds(self, number: int) -> tuple[int, int]:
+        """The first row of a block, and the one after its last."""
+        return number * self.block, min((number + 1) * self.block, self._count)
 
     def seeded(self, number: int, purpose: int) -> None:
         """Sets the random state of a block for a purpose: 0 for latent values, 1 for replicated observations."""
-        torch.manual_seed((self.seed * 1_000_003 + 2 * number + purpose) % 2**63)
+        seed = (self.seed * 1_000_003 + 2 * number + purpose) % 2**63
+        # torch.manual_seed seeds every kind of device there is, which takes as long as a small guide.
+        torch.default_generator.manual_seed(seed)
+        if self.device.type == "cuda":
+            torch.cuda.default_generators[self.device.index or 0].manual_seed(seed)
+        elif self.device.type != "cpu":
+            torch.manual_seed(seed)
 
     def _drawn(self, number: int) -> Latents:
+        """A block; the first one draws the global sites, each time alike, and the others keep them."""
+        if self._first is None:
+            self._first = self._draw_first()
+        if number == 0:
+            return self._first.latents
         if self._newest is None or self._newest[0] != number:
-            if number and not self._begun:
-                self._drawn(0)
-            start = number * self.block
-            run = self.run(start, min(start + self.block, len(self.rows)))
-            self.seeded(number, 0)
-            self._newest = (number, self._latents(run, self._traced(number, run)))
+            self._newest = (number, self._first.shared(*self.bounds(number)) or self._draw_next(number))
         return self._newest[1]
+
+    def _draw_first(self) -> FirstBlock:
+        run = Run(self.program, *self.take(*self.bounds(0)), self.num_samples)
+        self.seeded(0, 0)
+        traced = self._guided(run, poutine.Trace())
+        self._globals.update((name, node) for name, node in traced.latent.items() if not run.is_local(node))
+        held = {name: traced.nodes[name]["value"] for name in self._globals}
+        return FirstBlock(self._latents(run, traced), held, len(held) == len(traced.latent))
+
+    def _draw_next(self, number: int) -> Latents:
+        args, kwargs = self.take(*self.bounds(number))
+        first = cast(FirstBlock, self._first)
+        self.seeded(number, 0)
+        groups = self._replay.replay(args, kwargs, first.globals)
+        if groups is None or not groups[1]["local"].isfinite().all():
+            self.seeded(number, 0)  # run eagerly, which is validated and names the site at fault
+            groups = self._block(args, kwargs, first.globals)
+        values, log_q = groups
+        return Latents(values, first.latents.axes, log_q["local"], first.latents.global_log_q)
+
+    def _block(self, args: tuple[Any, ...], kwargs: dict[str, Any], held: Mapping[str, Tensor]) -> Groups:
+        """The values and the log-density of a block after the first, given the values of the global sites."""
+        run, known = Run(self.program, args, kwargs, self.num_samples), poutine.Trace()
+        for name, node in self._globals.items():
+            known.add_node(name, **{**node, "value": held[name]})
+        latents = self._latents(run, self._guided(run, known))
+        return latents.values, {"local": latents.local_log_q}
 
     def _globals_depend_on_rows(self) -> bool:
         """Whether one draw of the global sites has another density under the last rows than under the first."""
@@ -149,16 +185,6 @@ class GuideBlocks:
             for name, node in drawn.latent.items()
             if not first.is_local(node)
         )
-
-    def _traced(self, number: int, run: Run) -> Traced:
-        """The guide's trace; the first block draws the global sites, each time alike, and the others keep them."""
-        traced = self._guided(run, self._globals if number else poutine.Trace())
-        if not self._begun:
-            self._begun = True
-            for name, node in traced.latent.items():
-                if not run.is_local(node):
-                    self._globals.add_node(name, **node)
-        return traced
 
     def _guided(self, run: Run, known: poutine.Trace) -> Traced:
         """The guide's trace with the sites of another trace kept."""

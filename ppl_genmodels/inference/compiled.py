@@ -194,7 +194,9 @@ class CompiledGradient:
                 run = Run(self.program, args, kwargs, self.num_particles, step, self.data_size)
                 loss, terms = self.objective.assess(run)
         gradient = torch.autograd.grad(loss * scale, leaves, allow_unused=True)
-        laid_out: list[Tensor | None] = [None if g is None else _laid_out_as(p, g) for p, g in zip(parameters, gradient, strict=True)]
+        laid_out: list[Tensor | None] = [
+            None if g is None else _laid_out_as(p, g) for p, g in zip(parameters, gradient, strict=True)
+        ]
         return torch.stack([loss.detach(), *terms.values()]), laid_out
 
     def _agrees(self, graph: Flat, evaluate: Flat, inputs: Sequence[Tensor]) -> bool:

@@ -9,15 +9,13 @@ from typing import Any
 
 import pyro
 import torch
-from lightning_fabric import Fabric
-from lightning_fabric.utilities.exceptions import MisconfigurationException
 from torch import Tensor, nn
 
-from ppl_genmodels.errors import DeviceError, NonFiniteError, OptionError
+from ppl_genmodels.errors import NonFiniteError
 from ppl_genmodels.objectives import Objective, Run
 from ppl_genmodels.program import Program
 
-__all__ = ["Inputs", "LossModule", "blame", "blame_gradient", "make_fabric"]
+__all__ = ["Inputs", "LossModule", "blame", "blame_gradient"]
 
 
 class Inputs:
@@ -26,10 +24,11 @@ class Inputs:
     Args:
         args: By position.
         kwargs: By name.
+        weight: Of their mean, where several processes share the batch; these weights average to one.
     """
 
-    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> None:
-        self.args, self.kwargs = args, kwargs
+    def __init__(self, args: tuple[Any, ...], kwargs: dict[str, Any], weight: float = 1.0) -> None:
+        self.args, self.kwargs, self.weight = args, kwargs, weight
 
 
 class LossModule(nn.Module):
@@ -54,27 +53,6 @@ class LossModule(nn.Module):
             run = Run(self.program, inputs.args, inputs.kwargs, self.num_particles, step, self.data_size)
             self.last_run = run
             return self.objective.assess(run)
-
-
-def make_fabric(accelerator: str, devices: int | str, strategy: str, precision: str) -> Fabric:
-    """Fabric for these devices.
-
-    Raises:
-        DeviceError: When the device is not there.
-        OptionError: When Fabric does not know the precision or the strategy.
-    """
-    try:
-        return Fabric(accelerator=accelerator, devices=devices, strategy=strategy, precision=precision)
-    except (RuntimeError, MisconfigurationException) as error:
-        have = ["cpu"] + (["cuda"] if torch.cuda.is_available() else [])
-        raise DeviceError(
-            f"accelerator='{accelerator}', devices={devices!r} is not to be had on this machine: {error} "
-            f"Here are: {', '.join(have)}. Remedy: accelerator='auto'."
-        ) from error
-    except (ValueError, TypeError) as error:
-        raise OptionError(
-            f"accelerator='{accelerator}', strategy='{strategy}', precision='{precision}': {error}"
-        ) from error
 
 
 def blame(run: Run, terms: dict[str, float], step: int) -> NonFiniteError:

@@ -10,9 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-import torch._inductor
 from torch import Tensor
 from torch.fx import GraphModule, Node
+
+from ppl_genmodels.errors import OptionError
 
 __all__ = ["Flat", "agree", "lower", "tidied"]
 
@@ -23,6 +24,13 @@ _ALIASES = (_ATEN.detach.default, _ATEN.alias.default)
 _VIEWS = (_ATEN.expand.default, _ATEN.view.default)
 ROUNDING = 1e-3
 """How far compiled code may differ from the eager run, as a share of a tensor's largest entry."""
+
+
+SMALL = 400
+"""Operations up to which the calls between the compiled pieces are compiled too. In a small model these calls count; in
+a large one they do not, and compiling them takes minutes."""
+LARGEST = 5000
+"""Operations beyond which compiling takes so long that no training is worth it."""
 
 
 def tidied(graph: GraphModule) -> GraphModule:
@@ -56,11 +64,19 @@ def lower(graph: GraphModule, inputs: Sequence[Tensor]) -> Flat:
     Args:
         graph: The graph.
         inputs: Tensors of the layouts and devices that it will be run on.
+
+    Raises:
+        OptionError: When it has more than :data:`LARGEST` operations.
     """
+    if len(graph.graph.nodes) > LARGEST:
+        raise OptionError(f"it has {len(graph.graph.nodes)} operations, and {LARGEST} take minutes to compile.")
+    import torch._inductor  # takes about a second, for those who lower
+
     for node in graph.graph.nodes:
         node.meta.clear()  # tensors of the trace's own, which the compiler makes anew
     on_gpu = any(value.is_cuda for value in inputs)
-    options: dict[str, Any] = {"triton.cudagraphs": True} if on_gpu else {"cpp_wrapper": True}
+    options: dict[str, Any] = {"triton.cudagraphs": on_gpu}
+    options["cpp_wrapper"] = not on_gpu and len(graph.graph.nodes) <= SMALL
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")  # of what the compiler itself uses
         compiled: Flat = torch._inductor.compile(graph, list(inputs), options={"fallback_random": True, **options})

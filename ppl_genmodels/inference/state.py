@@ -10,7 +10,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import suppress
 from pathlib import Path
 from typing import Any
@@ -25,6 +25,7 @@ from ppl_genmodels.errors import CheckpointError, RunFolderError
 __all__ = [
     "module_device",
     "placed",
+    "placing",
     "read_json",
     "read_state",
     "read_tensors",
@@ -208,6 +209,11 @@ def placed(
         >>> placed(((torch.ones(2), torch.arange(2)), {}), torch.nn.Linear(1, 1).double())
         ((tensor([1., 1.], dtype=torch.float64), tensor([0, 1])), {})
     """
+    return placing(module)(inputs)
+
+
+def placing(module: torch.nn.Module) -> Callable[[tuple[tuple[Any, ...], dict[str, Any]]], Any]:
+    """:func:`placed` for a module that stays where it is, without looking for its device each time."""
     device = module_device(module)
     floating = (tensor.dtype for tensor in _tensors(module) if tensor.is_floating_point())
     dtype = next(floating, torch.get_default_dtype())
@@ -215,10 +221,14 @@ def placed(
     def put(value: Any) -> Any:
         if not isinstance(value, Tensor):
             return value
-        return value.to(device, dtype if value.is_floating_point() else None)
+        ahead = device.type == "cuda" and value.device.type == "cpu"  # the other way the host would not wait
+        return value.to(device, dtype if value.is_floating_point() else value.dtype, non_blocking=ahead)
 
-    args, kwargs = inputs
-    return tuple(map(put, args)), {name: put(value) for name, value in kwargs.items()}
+    def place(inputs: tuple[tuple[Any, ...], dict[str, Any]]) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        args, kwargs = inputs
+        return tuple(map(put, args)), {name: put(value) for name, value in kwargs.items()}
+
+    return place
 
 
 def _tensors(module: torch.nn.Module) -> Iterator[Tensor]:

@@ -14,12 +14,44 @@ from ppl_genmodels.data.rows import Rows
 from ppl_genmodels.errors import PplError
 from ppl_genmodels.inference.state import placed
 from ppl_genmodels.objectives.run import Run
+from ppl_genmodels.probe import probe_model
 from ppl_genmodels.program import Program
 
-__all__ = ["draws_together", "seed_of"]
+__all__ = ["draws_together", "rows_to_try", "seed_of"]
 
 FEW = 4
 """Rows on which it is tried."""
+
+
+def rows_to_try(program: Program, rows: Rows, few: int = FEW) -> int:
+    """How many rows a program must be given at least: few, or all for a guide with parameters for each row.
+
+    Args:
+        program: The program.
+        rows: The data.
+        few: How many are few.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> from pyro.infer.autoguide import AutoNormal
+        >>> def shared(x):
+        ...     mean = pyro.sample("mean", dist.Normal(0.0, 1.0))
+        ...     with pyro.plate("data", len(x)):
+        ...         pyro.sample("x", dist.Normal(mean, 1.0), obs=x)
+        >>> rows_to_try(Program(shared, AutoNormal(shared)), Rows.of(torch.zeros(100)))
+        4
+    """
+    few = min(few, len(rows))
+    if not program.has_autoguide:
+        return few
+    args, kwargs = placed(rows.take(slice(0, few)), program)
+    try:
+        with torch.no_grad(), torch.random.fork_rng(), pyro.validation_enabled(False):
+            structure = probe_model(program.model, args, kwargs)
+    except PplError:
+        return len(rows)
+    shared = structure.data_plate is not None and not any(structure.is_local(site.name) for site in structure.latent)
+    return few if shared else len(rows)
 
 
 def draws_together(program: Program, rows: Rows) -> bool:
@@ -27,7 +59,7 @@ def draws_together(program: Program, rows: Rows) -> bool:
 
     Args:
         program: The program.
-        rows: The data; all of them are used for a guide with parameters for each row.
+        rows: The data.
 
     Example:
         >>> import pyro.distributions as dist
@@ -38,7 +70,7 @@ def draws_together(program: Program, rows: Rows) -> bool:
         >>> draws_together(Program(model, model), Rows.of(torch.zeros(5, 3)))
         False
     """
-    args, kwargs = placed(rows.take(slice(0, len(rows) if program.has_autoguide else FEW)), program)
+    args, kwargs = placed(rows.take(slice(0, rows_to_try(program, rows))), program)
     try:
         with torch.no_grad(), torch.random.fork_rng(), pyro.validation_enabled(False):
             run = Run(program, args, kwargs, num_particles=2)

@@ -1,7 +1,8 @@
 """The training loop: epochs over batches, validation, history, checkpoints, and an exact resume.
 
-Convention of this module: a step is counted when its update was made. Everything random draws from one state, seeded
-at the start and kept in the checkpoint; the caller's random state is left as it was.
+Convention of this module: a step is counted when its update was made. Everything random draws from one state of each
+process, seeded at the start and kept in the checkpoint; the caller's random state is left as it was. Processes that
+share the batches record the same numbers and stop at the same step; the first one writes.
 """
 
 from __future__ import annotations
@@ -12,7 +13,7 @@ import threading
 import time
 import warnings
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from types import FrameType
 from typing import Any
 
@@ -22,14 +23,15 @@ from rich.progress import Progress
 from torch import Tensor
 
 from ppl_genmodels.data.batches import Batches, LoaderBatches
+from ppl_genmodels.data.feed import Feed, feed_of
 from ppl_genmodels.data.rows import Rows
 from ppl_genmodels.errors import CheckpointError, OptionError, ProgramError
 from ppl_genmodels.inference.callbacks import Callback
 from ppl_genmodels.inference.checkpoint import Checkpoints
-from ppl_genmodels.inference.compiled import CompiledGradient
 from ppl_genmodels.inference.engine import Inputs, LossModule
-from ppl_genmodels.inference.gradient import Gradient
-from ppl_genmodels.inference.state import placed
+from ppl_genmodels.inference.gradient import Compiled, Gradient
+from ppl_genmodels.inference.processes import Processes
+from ppl_genmodels.inference.state import module_device, placing
 from ppl_genmodels.objectives import Objective
 from ppl_genmodels.program import Program
 
@@ -70,7 +72,7 @@ class Training:
         callbacks: Sequence[Callback] = (),
         checkpoints: Checkpoints | None = None,
         signature: dict[str, Any] | None = None,
-        compiled: CompiledGradient | None = None,
+        compiled: Compiled | None = None,
     ) -> None:
         self.program, self.objective = program, objective
         self.batches, self.fabric, self.optimizer = batches, fabric, optimizer
@@ -82,13 +84,17 @@ class Training:
             "callbacks": [type(callback).__name__ for callback in callbacks],
         }
         self.num_particles = num_particles
+        self.processes = Processes(fabric)
         self._gradient = Gradient(program, objective, optimizer, fabric, num_particles, len(batches.rows), compiled)
+        self._feed = self._feed_of(batches)
+        self._validation_feed = None if validation is None else self._feed_of(validation)
         self.step = self.epoch = 0
         self.history: list[dict[str, float]] = []
         self.validation = math.nan
         self.stopped: str | None = None
+        self._asked: str | None = None
         self._seconds, self._began = 0.0, time.monotonic()
-        self._saved_step, self._saved_at = 0, self._began
+        self._saved_step, self._saved_at, self._is_late = 0, self._began, False
 
     @property
     def validation_rows(self) -> Rows | None:
@@ -101,8 +107,10 @@ class Training:
         return self._seconds + time.monotonic() - self._began
 
     def stop(self, reason: str) -> None:
-        """Ends training after the present step."""
-        self.stopped = reason
+        """Ends training after the present step; with several processes, of all of them once they have met."""
+        self._asked = reason
+        if self.processes.count == 1:
+            self.stopped = reason
 
     def run(self, total_steps: int, seed: int, resume: bool, progress: bool) -> None:
         """Trains up to a number of steps.
@@ -117,51 +125,61 @@ class Training:
             NonFiniteError: When the objective or its gradient is not finite.
         """
         with _forked_random_state(self.fabric.device), _interruptible(self):
-            torch.manual_seed(seed)
+            torch.manual_seed(self.processes.seed(seed))
             if resume:
                 self._resume()
             self._call("on_start")
             self._began = time.monotonic()
             self.program.train()
-            with Progress(disable=not progress) as bar:
+            self._agree()
+            with Progress(disable=not (progress and self.processes.is_first)) as bar:
                 task = bar.add_task("fit", total=total_steps, completed=self.step)
                 while self.step < total_steps and self.stopped is None:
                     for _ in self._epoch(total_steps):
                         shown = f"fit  objective {self.history[-1]['objective']:.4g}"
                         bar.update(task, completed=self.step, description=shown)
+            self.processes.send(list(self.program.buffers()))
             self.save()
             self._call("on_end")
             self.program.eval()
 
     def _epoch(self, total_steps: int) -> Iterator[None]:
         skip = self.step - self.epoch * self.batches.per_epoch
-        for inputs in self.batches.epoch(self.epoch, skip):
-            self._take_step(Inputs(*placed(inputs, self.program)))
-            yield
-            if self.step % self.batches.per_epoch and self._is_late():
-                self.save()
-            if self.step >= total_steps or self.stopped is not None:
-                break
+        with closing(self._feed.epoch(self.epoch, skip)) as batches:
+            for (args, kwargs), weight in batches:
+                self._take_step(Inputs(args, kwargs, weight))
+                yield
+                self._agree()
+                if self.step % self.batches.per_epoch and self._is_late:
+                    self.save()
+                if self.step >= total_steps or self.stopped is not None:
+                    break
         if self.step % self.batches.per_epoch == 0:
             self._end_epoch()
 
     def _end_epoch(self) -> None:
         """A checkpoint written here, and not after the last step of the epoch, holds its validation."""
         self.epoch += 1
+        self.processes.send(list(self.program.buffers()))
         if self.validation_batches is not None:
             self._validate()
         self._call("after_epoch")
-        if self.step - self._saved_step >= CHECKPOINT_STEPS or self._is_late():
+        self._agree()
+        if self.step - self._saved_step >= CHECKPOINT_STEPS or self._is_late:
             self.save()
 
-    def _is_late(self) -> bool:
-        return time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
+    def _agree(self) -> None:
+        """Makes all processes stop when one is asked to, which may be at any time, and write when one finds it late."""
+        late = time.monotonic() - self._saved_at > CHECKPOINT_SECONDS
+        self._is_late, asked = self.processes.any(late, self._asked is not None)
+        if asked:
+            self.stopped = next(reason for reason in self.processes.gather(self._asked) if reason is not None)
 
     def _take_step(self, inputs: Inputs) -> None:
         found = self._gradient(inputs, self.step)
         loss, norm = found.pop("loss"), found.pop("gradient_norm")
         self._call("after_backward")
-        self._gradient.optimizer.step()
+        self._gradient.update()
         self.step += 1
         self.history.append(
             {"step": self.step, "epoch": self.epoch, "objective": -loss, **found}
@@ -172,29 +190,40 @@ class Training:
     def _validate(self) -> None:
         """The objective on held-out data, schedules at their end, with the same noise each time."""
         self._call("before_validation")
-        self.validation = self.evaluate(self.validation_batches)  # type: ignore[arg-type]
+        self.validation = self.evaluate(self._validation_feed)  # type: ignore[arg-type]
         self.history[-1]["validation"] = self.validation
         self._call("after_validation", reverse=True)
 
-    def evaluate(self, batches: Batches) -> float:
+    def evaluate(self, feed: Feed) -> float:
         """The objective's mean over data, without gradient and leaving the random state as it was."""
-        loss = LossModule(self.program, self.objective, self.num_particles, len(batches.rows))
+        loss = LossModule(self.program, self.objective, self.num_particles, len(feed.batches.rows))
         total = 0.0
         self.program.eval()
         with torch.no_grad(), _forked_random_state(self.fabric.device), self.fabric.autocast():
-            torch.manual_seed(0)
-            for inputs in batches.in_order():
-                value, _ = loss(Inputs(*placed(inputs, self.program)), torch.tensor(math.inf))
-                total -= float(value) * _last_run(loss).batch_rows
+            torch.manual_seed(self.processes.seed(0))
+            for (args, kwargs), weight in feed.in_order():
+                value, _ = loss(Inputs(args, kwargs), torch.tensor(math.inf))
+                total -= float(value) * _last_run(loss).batch_rows * (weight > 0)
         self.program.train()
-        return total / len(batches.rows)
+        return self.processes.sum(total)[0] / len(feed.batches.rows)
+
+    def _feed_of(self, batches: Any) -> Any:
+        """The way of batches to the program, which is on its device by now."""
+        return feed_of(batches, placing(self.program), module_device(self.program), self.processes.share)
 
     def save(self) -> None:
         """Writes a checkpoint, if the run has a folder."""
-        if self.checkpoints is None or not self.fabric.is_global_zero:
+        if self.checkpoints is None:
             return
+        random = self.processes.gather(_random_state(self.fabric.device))
+        if self.processes.is_first:
+            self.checkpoints.write(self.step, self._state() | {"random": random})
+        self.processes.wait()
+        self._saved_step, self._saved_at = self.step, time.monotonic()
+
+    def _state(self) -> dict[str, Any]:
         columns = {name: [row[name] for row in self.history] for name in self.history[0]} if self.history else {}
-        state = {
+        return {
             "signature": self.signature,
             "step": self.step,
             "epoch": self.epoch,
@@ -204,14 +233,11 @@ class Training:
             "optimizer": self.optimizer.state_dict(),
             "precision": self.fabric.strategy.precision.state_dict(),
             "callbacks": [callback.state_dict() for callback in self.callbacks],
-            "random": _random_state(self.fabric.device),
             "history": {n: torch.tensor(v, dtype=torch.float64) for n, v in columns.items()},
         }
-        self.checkpoints.write(self.step, state)
-        self._saved_step, self._saved_at = self.step, time.monotonic()
 
     def _resume(self) -> None:
-        state = None if self.checkpoints is None else self.checkpoints.latest()
+        state = None if self.checkpoints is None else self.processes.first(self.checkpoints.latest)
         if state is None:
             return
         self._check_signature(state["signature"])
@@ -220,7 +246,7 @@ class Training:
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
             callback.load_state_dict(saved)
-        _set_random_state(state["random"], self.fabric.device)
+        _set_random_state(state["random"][self.processes.rank], self.fabric.device)
         self.step, self.epoch = state["step"], state["epoch"]
         self._saved_step = self.step
         self._seconds, self.validation = state["seconds"], state["validation"]
@@ -256,7 +282,8 @@ def make_optimizer(program: Program, optimizer: Optimizer | OptimizerFactory | N
             "pyro.param in its functions, or give a guide with parameters such as guides.AutoNormal(model)."
         )
     if optimizer is None:
-        return torch.optim.Adam(parameters, lr=1e-3)
+        fused = all(p.is_floating_point() and p.device.type in ("cpu", "cuda") for p in parameters)
+        return torch.optim.Adam(parameters, lr=1e-3, fused=fused)
     if not isinstance(optimizer, Optimizer):
         made = optimizer(parameters) if callable(optimizer) else optimizer
         if not isinstance(made, Optimizer):
@@ -314,7 +341,7 @@ def _interruptible(training: Training) -> Iterator[None]:
         return
 
     def handle(number: int, frame: FrameType | None) -> None:
-        if training.stopped is not None:
+        if training._asked is not None:
             raise KeyboardInterrupt
         training.stop("interrupted by the user")
 

@@ -10,7 +10,6 @@ from functools import partial
 from typing import Any
 
 import torch
-
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor

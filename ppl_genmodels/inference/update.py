@@ -44,7 +44,7 @@ def update(optimizer: Optimizer) -> None:
 
 
 def _is_plain(optimizer: Optimizer) -> bool:
-    """Whether nobody listens to the steps of a fused Adam; a learning-rate scheduler, for one, puts itself in between."""
+    """Whether nobody listens to the steps of a fused Adam, as a learning-rate scheduler does."""
     listened = (
         "step" in vars(optimizer)
         or optimizer._optimizer_step_pre_hooks

@@ -17,7 +17,7 @@ from torch.distributions import kl_divergence
 
 from ppl_genmodels.errors import OptionError, ProgramError
 from ppl_genmodels.objectives.objective import Objective
-from ppl_genmodels.objectives.run import Run
+from ppl_genmodels.objectives.run import Part, Run
 from ppl_genmodels.objectives.term import Term, called, named
 from ppl_genmodels.structure import Node, is_delta
 
@@ -139,7 +139,7 @@ def entropy(*sites: str, method: Method = "auto") -> Objective:
 
     def values(run: Run) -> Tensor:
         nodes = run.select(run.guide.latent, sites, called("entropy", sites))
-        return run.total((node, _entropy(run, node, method)) for node in nodes)
+        return run.total(_entropy(run, node, method) for node in nodes)
 
     shown = ", ".join(sites) or "z"
     formula, latex = f"H[q({shown}|x)]", rf"\mathrm{{H}}[q({shown} \mid x)]"
@@ -226,10 +226,10 @@ def _kl(run: Run, sites: tuple[str, ...], method: Method) -> Tensor:
         )
     latent = run.select(run.model.latent, sites, called("kl", sites))
     values = [pair for node in latent for pair in _site_kl(run, node, method)]
-    return run.total(values + [(n, run.site_log_prob(n)) for n in auxiliary])
+    return run.total(values + [Part(n, run.site_log_prob(n)) for n in auxiliary])
 
 
-def _site_kl(run: Run, prior: Node, method: Method) -> list[tuple[Node, Tensor]]:
+def _site_kl(run: Run, prior: Node, method: Method) -> list[Part]:
     posterior = run.guide.nodes[prior["name"]]
     wanted = method == "closed_form" or (method == "auto" and _parents_come_first(run, prior["name"]))
     # Pyro's registered divergence of a Delta leaves out its log-density, where autoguides keep their Jacobian.
@@ -240,14 +240,14 @@ def _site_kl(run: Run, prior: Node, method: Method) -> list[tuple[Node, Tensor]]
             divergence = None
         if divergence is not None:
             run.divergences[prior["name"]] = "closed form"
-            return [(prior, scale_and_mask(divergence, posterior["scale"], posterior["mask"]))]
+            return [Part(prior, scale_and_mask(divergence, posterior["scale"], posterior["mask"]), own_draw=False)]
     if method == "closed_form":
         raise ProgramError(
             f"site '{prior['name']}': no closed-form divergence of {posterior['fn']} from {prior['fn']}. "
             f"Remedy: kl(method='auto') or kl(method='monte_carlo')."
         )
     run.divergences[prior["name"]] = "Monte Carlo"
-    return [(posterior, run.site_log_prob(posterior)), (prior, -run.site_log_prob(prior))]
+    return [Part(posterior, run.site_log_prob(posterior)), Part(prior, -run.site_log_prob(prior))]
 
 
 def _same_batch(first: Any, second: Any) -> tuple[Any, Any]:
@@ -263,14 +263,14 @@ def _parents_come_first(run: Run, name: str) -> bool:
     return set(model_order[: model_order.index(name)]) <= before
 
 
-def _entropy(run: Run, node: Node, method: Method) -> Tensor:
+def _entropy(run: Run, node: Node, method: Method) -> Part:
     if method != "monte_carlo":
         try:
-            return scale_and_mask(node["fn"].entropy(), node["scale"], node["mask"])
+            return Part(node, scale_and_mask(node["fn"].entropy(), node["scale"], node["mask"]), own_draw=False)
         except NotImplementedError as error:
             if method == "closed_form":
                 raise ProgramError(
                     f"site '{node['name']}': {node['fn']} has no closed-form entropy. Remedy: "
                     f"entropy(method='auto') or entropy(method='monte_carlo')."
                 ) from error
-    return -run.site_log_prob(node)
+    return Part(node, -run.site_log_prob(node))

@@ -6,14 +6,16 @@ Convention of this module: the value is the mean over the data of the per-datum 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from ppl_genmodels.errors import OptionError
+from ppl_genmodels.objectives.costs import LinearPart, MixedPart
 from ppl_genmodels.objectives.run import Run
-from ppl_genmodels.objectives.surrogate import score_function_surrogate
+from ppl_genmodels.objectives.surrogate import surrogate
 from ppl_genmodels.objectives.term import Term
 from ppl_genmodels.program import as_program
 from ppl_genmodels.schedules import Schedule
@@ -136,9 +138,9 @@ class Objective:
         The gradient is unbiased: guide sites without a reparameterization get the score-function surrogate.
         """
         values = self.values(run)
-        parts = [self._sum(run, values, mixes) for mixes in (False, True)]
-        objective = torch.stack([part.mean() for part in parts if part is not None]).sum()
-        objective = objective + score_function_surrogate(run, *parts)
+        sums = [self._sum(run, values, mixes) for mixes in (False, True)]
+        objective = torch.stack([each.mean() for each in sums if each is not None]).sum()
+        objective = objective + surrogate(run, partial(self._parts, run, values), self._parts_of)
         return -objective, {name: value.detach().mean() for name, value in values.items()}
 
     def _sum(self, run: Run, values: dict[str, Tensor], mixes: bool) -> Tensor | None:
@@ -149,6 +151,20 @@ class Objective:
             if weighted.term.mixes_particles == mixes
         ]
         return sum(parts[1:], start=parts[0]) if parts else None
+
+    def _parts_of(self, run: Run) -> list[LinearPart | MixedPart]:
+        return self._parts(run, self.values(run))
+
+    def _parts(self, run: Run, values: dict[str, Tensor]) -> list[LinearPart | MixedPart]:
+        """What the objective is made of, site by site where that is known."""
+        found: list[LinearPart | MixedPart] = []
+        for value, weighted in zip(values.values(), self.weighted, strict=True):
+            weight, known = weighted.at(run.step), run.parts_of(value)
+            if known is None or weighted.term.mixes_particles:
+                found.append(MixedPart(value, weight, weighted.term.mixes_particles))
+            else:
+                found += [LinearPart(part, weight) for part in known]
+        return found
 
     def loss(
         self,

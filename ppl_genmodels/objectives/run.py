@@ -9,7 +9,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import nullcontext
 from functools import cached_property
-from typing import Any
+from typing import Any, NamedTuple
 
 import pyro
 import torch
@@ -22,7 +22,21 @@ from ppl_genmodels.errors import ProgramError, UnknownNameError
 from ppl_genmodels.program import Program
 from ppl_genmodels.structure import PARTICLES, Node, is_deterministic, sample_sites
 
-__all__ = ["Run"]
+__all__ = ["Part", "Run"]
+
+
+class Part(NamedTuple):
+    """A site's share in a term.
+
+    Attributes:
+        node: The site.
+        value: Its value, with the site's batch shape, scaled and masked.
+        own_draw: Whether the value depends on the site's own draw; a closed-form divergence does not.
+    """
+
+    node: Node
+    value: Tensor
+    own_draw: bool = True
 
 
 class Run:
@@ -61,6 +75,7 @@ class Run:
         self.divergences: dict[str, str] = {}
         """How the divergence of each latent site was computed, filled in by the terms."""
         self._data_size = data_size
+        self._totals: list[tuple[Tensor, list[Part]]] = []
 
     @cached_property
     def guide(self) -> Traced:
@@ -127,11 +142,34 @@ class Run:
             node["raw_log_prob"] = _log_prob(node)
         return node["raw_log_prob"]
 
-    def total(self, values: Iterable[tuple[Node, Tensor]]) -> Tensor:
-        """The sum over sites of batch-shaped values, per datum, shape (particles, data)."""
-        parts = [self.per_datum(node, value) for node, value in values]
-        total = sum(parts[1:], start=parts[0]) if parts else torch.zeros(1, 1, device=self.device)
-        return total.expand(self.num_particles, self.batch_rows)
+    def total(self, values: Iterable[Part | tuple[Node, Tensor]]) -> Tensor:
+        """The sum over sites of batch-shaped values, per datum, shape (particles, data).
+
+        The run remembers what a total is made of, for the costs of single sites.
+        """
+        parts = [value if isinstance(value, Part) else Part(*value) for value in values]
+        data = [self.per_datum(part.node, part.value) for part in parts]
+        total = sum(data[1:], start=data[0]) if data else torch.zeros(1, 1, device=self.device)
+        total = total.expand(self.num_particles, self.batch_rows)
+        self._totals.append((total, parts))
+        return total
+
+    def parts_of(self, total: Tensor) -> list[Part] | None:
+        """What one of this run's totals is made of; None for any other tensor."""
+        return next((parts for known, parts in self._totals if known is total), None)
+
+    def share(self, node: Node) -> float:
+        """What a site's scaled value is multiplied by so that the sum over its plates is its share in the objective."""
+        if not self.is_local(node):
+            return 1.0 / self.data_size
+        frame = self._data_frame
+        subsampled = frame is not None and frame.full_size != frame.size
+        return (frame.size / frame.full_size if subsampled else 1.0) / self.batch_rows  # type: ignore[union-attr]
+
+    def batch_layout(self, value: Tensor) -> Tensor:
+        """A batch-shaped value with a dim for the particles and one for each plate dim."""
+        missing = self.structure.max_plate_nesting + 1 - value.dim()
+        return value.reshape((1,) * missing + tuple(value.shape))
 
     def per_datum(self, node: Node, value: Tensor) -> Tensor:
         """A site's scaled value per datum: a subsampled plate's scale undone, a global site spread over the data."""

@@ -19,10 +19,12 @@ from torch import Tensor
 
 from ppl_genmodels import diagnostics
 from ppl_genmodels.data.rows import Rows
+from ppl_genmodels.diagnostics.bridge import write_inference_data
 from ppl_genmodels.errors import OptionError, RunFolderError
 from ppl_genmodels.handlers import mask_missing
+from ppl_genmodels.inference.compiled import Mode
 from ppl_genmodels.inference.evidence import log_evidence
-from ppl_genmodels.inference.posterior import sample_posterior
+from ppl_genmodels.inference.posterior import fill_posterior, sample_posterior
 from ppl_genmodels.inference.predictive import reconstruct, sample_prior
 from ppl_genmodels.inference.state import read_json, write_json, write_tensors, write_text
 from ppl_genmodels.inference.training import Training
@@ -95,6 +97,7 @@ class Fitted:
         seed: int | None = None,
         coords: Mapping[str, Any] | None = None,
         progress: bool = False,
+        out: str | Path | None = None,
     ) -> InferenceData:
         """The posterior of the latent sites for each row of new data.
 
@@ -106,18 +109,25 @@ class Fitted:
             seed: Of the draws; taken from torch's random state when None.
             coords: Labels for the dims, by name of the dim.
             progress: Whether to show a progress bar.
+            out: A netCDF file to write the draws into as they are made, so that memory does not grow with the rows;
+                kept in memory when None. Data may be a memory map (``np.load(path, mmap_mode="r")``), which is
+                never read whole.
 
         Returns:
             Groups posterior, log_likelihood, sample_stats (log_p, log_q, log_weight, k_hat), observed_data, and
-            posterior_predictive on request; dims are named after the plates.
+            posterior_predictive on request; dims are named after the plates. From ``out`` when it is given: its
+            variables are read when they are used, and its rows have no coordinate unless ``coords`` labels them.
 
         Raises:
-            DataError: When the data have another shape than those of the fit.
+            DataError: When the data have another shape than those of the fit, or ``coords`` do not fit.
             ProgramError: When the guide cannot serve these rows.
+            RunFolderError: When ``out`` cannot be written; nothing is left there then, nor when interrupted.
         """
         program, rows = self._for(data)
-        draws = sample_posterior(program, rows, num_samples, chunk_size, predictive, _seed(seed), progress)
-        return diagnostics.to_inference_data(draws, coords)
+        settings = (program, rows, num_samples, chunk_size, predictive, _seed(seed), progress, self._compile)
+        if out is None:
+            return diagnostics.to_inference_data(sample_posterior(*settings), coords)
+        return write_inference_data(out, lambda store: fill_posterior(store, *settings), coords)
 
     def sample(self, n: int, seed: int | None = None) -> dict[str, Tensor]:
         """Data and latent values from the program run without data.
@@ -132,7 +142,7 @@ class Fitted:
         Raises:
             ProgramError: When the model cannot run without data.
         """
-        return sample_prior(self._program, n, _seed(seed))
+        return sample_prior(self._program, n, _seed(seed), self._compile)
 
     def reconstruct(self, data: Any, num_samples: int = 32) -> dict[str, Tensor]:
         """The posterior mean of each observed site's mean.
@@ -145,7 +155,7 @@ class Fitted:
             For each observed site a tensor (*plates, *event).
         """
         program, rows = self._for(data)
-        return reconstruct(program, rows, num_samples)
+        return reconstruct(program, rows, num_samples, compile=self._compile)
 
     def log_evidence(self, data: Any, num_particles: int = 100, seed: int | None = 0, progress: bool = False) -> Tensor:
         """The importance-weighted bound on the log-evidence of each datum, in nats.
@@ -160,7 +170,7 @@ class Fitted:
             Shape (rows,); shape () for all rows together when they share latent sites.
         """
         program, rows = self._for(data)
-        return log_evidence(program, rows, num_particles, _seed(seed), progress)
+        return log_evidence(program, rows, num_particles, _seed(seed), progress, self._compile)
 
     def report(self, path: str | Path, data: Any = None, labels: Any = None, progress: bool = False) -> Path:
         """Writes an HTML page with pictures: training, samples, posterior, and checks.
@@ -199,6 +209,12 @@ class Fitted:
         write_tensors(folder / WEIGHTS, self._program.state_dict())
         write_json(folder / CARD, self.card)
         write_text(folder / HISTORY, self.history.to_csv(index=False))
+
+    @property
+    def _compile(self) -> Mode:
+        """Whether runs are traced: as the fit was."""
+        mode: Mode = self.card["settings"].get("compile", "auto")
+        return mode
 
     def _for(self, data: Any) -> tuple[Program, Rows]:
         """The program and the rows, missing values masked."""

@@ -16,13 +16,15 @@ from torch.utils.data import DataLoader
 
 from ppl_genmodels.data.batches import Batches, LoaderBatches, split
 from ppl_genmodels.data.rows import Rows
-from ppl_genmodels.errors import NonFiniteError, OptionError, RunFolderError
+from ppl_genmodels.errors import NonFiniteError, OptionError, ProgramError, RunFolderError
 from ppl_genmodels.handlers import mask_missing
 from ppl_genmodels.inference.callbacks import Callback, EarlyStopping
 from ppl_genmodels.inference.checkpoint import Checkpoints, CheckpointWarning
 from ppl_genmodels.inference.compiled import Mode
-from ppl_genmodels.inference.engine import make_fabric
+from ppl_genmodels.inference.devices import launch, make_fabric
 from ppl_genmodels.inference.gradient import make_compiled
+from ppl_genmodels.inference.precision import MatmulPrecision, matmul_precision_set
+from ppl_genmodels.inference.processes import Processes
 from ppl_genmodels.inference.training import Training, make_optimizer
 from ppl_genmodels.objectives import Objective, elbo
 from ppl_genmodels.program import Program, as_program
@@ -50,6 +52,7 @@ def fit(
     callbacks: Sequence[Callback] = (),
     compile: Mode = "auto",
     precision: str = "32-true",
+    matmul_precision: MatmulPrecision | None = None,
     accelerator: str = "auto",
     devices: int | str = 1,
     strategy: str = "auto",
@@ -69,22 +72,25 @@ def fit(
         objective: What to maximise; :func:`ppl_genmodels.objectives.elbo` by default.
         epochs: Passes over the data; 20 when neither this nor ``steps`` is given.
         steps: Updates, instead of ``epochs``.
-        batch_size: Rows in a batch.
+        batch_size: Rows in a batch, which several processes share.
         optimizer: A ``torch.optim`` optimizer, or a function from parameters to one; Adam at 1e-3 by default.
         num_particles: Draws from the guide for each datum.
         validation: Share of the data held out, or held-out data.
         early_stopping: Epochs without a rise of the validation objective after which to stop.
         callbacks: What else to do while training; see :mod:`ppl_genmodels.inference.callbacks`.
         compile: ``"off"`` runs each step eagerly; ``"trace"`` traces objective and gradient once into a graph of tensor
-            operations and replays it, with the same numbers; ``"inductor"`` also lowers the graph by ``torch.compile``,
-            which takes some seconds and rounds differently; ``"auto"`` traces unless the run is short. A program that
-            cannot be traced runs eagerly, with a warning that names the line.
+            operations and replays it, with the same numbers; ``"inductor"`` also lowers the graph to compiled code,
+            which takes some seconds and rounds differently; ``"auto"`` measures and traces where that pays. A program
+            that cannot be traced runs eagerly, with a warning that names the line.
         precision: As Lightning Fabric names it: ``"32-true"``, ``"bf16-mixed"``, ``"16-mixed"``, ``"64-true"``.
+        matmul_precision: Of matrix products of single-precision numbers, as ``torch.set_float32_matmul_precision`` has
+            it: ``"highest"`` is exact, ``"high"`` lets a GPU use TensorFloat-32, ``"medium"`` lets processors that can
+            multiply in bfloat16; None leaves torch's setting alone.
         accelerator: As Lightning Fabric names it: ``"auto"``, ``"cpu"``, ``"cuda"``.
-        devices: As Lightning Fabric counts them.
-        strategy: As Lightning Fabric names it.
+        devices: How many on each machine, one process for each.
+        strategy: How several processes train together: ``"ddp"``, whose parameters are those of one process.
         seed: Of everything random.
-        out: Folder for checkpoints, history and card; none is written without it.
+        out: Folder for checkpoints, history and card, which the first process writes; none is written without it.
         resume: Whether to go on from the newest checkpoint in ``out``.
         progress: Whether to show a progress bar.
 
@@ -108,19 +114,24 @@ def fit(
     """
     objective = elbo() if objective is None else objective
     _check_options(objective, num_particles, callbacks, out, resume)
+    set_precision = matmul_precision_set(matmul_precision)
     batches, held_out = _batches(data, batch_size, validation, seed)
     total = _total_steps(epochs, steps, batches.per_epoch)
     fabric = make_fabric(accelerator, devices, strategy, precision)
-    fabric.launch()
-    prepared, divergences = _prepare(program, objective, batches, held_out, num_particles)
-    folder = None if out is None else _folder(Path(out), resume)
+    launch(fabric)
+    processes = Processes(fabric)
+    prepared, divergences = _prepare(program, objective, batches, held_out, num_particles, processes.count)
+    folder = None if out is None else processes.first(lambda: _folder(Path(out), resume))
     settings: dict[str, Any] = {"epochs": epochs, "steps": total, "batch_size": batch_size, "seed": seed}
     settings |= {
         "num_particles": num_particles,
+        "compile": compile,
         "precision": precision,
+        "matmul_precision": torch.get_float32_matmul_precision() if matmul_precision is None else matmul_precision,
         "device": str(fabric.device),
+        "processes": processes.count,
     }
-    card = run_card(prepared, batches.rows, objective, settings, divergences)
+    card = processes.first(lambda: run_card(prepared, batches.rows, objective, settings, divergences))
     training = Training(
         prepared,
         objective,
@@ -136,17 +147,19 @@ def fit(
             "program": fingerprint(prepared),
             "data": card["data"],
             "objective": card["objective"],
-            "settings": {name: settings[name] for name in ("batch_size", "seed", "num_particles")},
+            "settings": {name: settings[name] for name in ("batch_size", "seed", "num_particles", "processes")},
         },
     )
     try:
-        training.run(total, seed, resume, progress)
+        with set_precision():
+            training.run(total, seed, resume, progress)
     except NonFiniteError as error:
         error.fitted = Fitted.of(training, card)
         raise
     fitted = Fitted.of(training, card)
-    if folder is not None and fabric.is_global_zero:
+    if folder is not None and processes.is_first:
         _write(fitted, folder)
+    processes.wait()
     return fitted
 
 
@@ -206,6 +219,7 @@ def _prepare(
     batches: Batches | LoaderBatches,
     held_out: Batches | None,
     num_particles: int,
+    processes: int,
 ) -> tuple[Program, dict[str, str]]:
     """The program probed and checked on hard rows, missing values masked, and how its divergences are computed."""
     prepared, rows = as_program(program), batches.rows
@@ -216,10 +230,26 @@ def _prepare(
     with torch.random.fork_rng():
         torch.manual_seed(batches.seed)
         divergences = check_program(prepared, objective, rows, num_particles)
-        check_batches(prepared, objective, rows, validation, batch_size, num_particles)
+        check_batches(prepared, objective, rows, validation, -(-batch_size // processes), num_particles)
         if validation is not None:
             check_validation(prepared, objective, validation, num_particles)
+    if processes > 1:
+        _check_shared(prepared)
     return prepared, divergences
+
+
+def _check_shared(program: Program) -> None:
+    """Checks that the objective is a mean over rows, so that processes may take some of them each.
+
+    Raises:
+        ProgramError: When the program has no plate around its data.
+    """
+    if program.structure().data_plate is None:
+        raise ProgramError(
+            "several processes share the rows of each batch, and the program has no plate around its data: its "
+            "objective is no mean over rows. Remedy: with pyro.plate('data', len(x)) around the observed site, or "
+            "devices=1."
+        )
 
 
 def _folder(path: Path, resume: bool) -> Path:

@@ -23,6 +23,7 @@ CASES = {
         ["fit", "vae", "--data", "ROWS", *FIT, "--epochs", "1", "--steps", "1"],
         r"epochs=1.*steps=1.*Remedy",
     ),
+    "strategy of shards": (["fit", "vae", "--data", "ROWS", *FIT, "--strategy", "fsdp"], r"Remedy: strategy='ddp'"),
     "images of a file": (["fit", "vae", "--data", "ROWS", *FIT, "--images"], r"serve digits and IDX folders"),
     "needs data": (["show", "linear_regression", "--set", "num_features=2"], r"is called with x.*add --data"),
     "no run": (["infer", "DIR", "--data", "ROWS", "--out", "OUT"], r"holds no run"),

@@ -175,7 +175,8 @@ def test_parameters_in_another_precision_are_seen(mode):
     compiled((X,), {}, 0)
     program.double()
     values = compiled((X.double(),), {}, 1)
-    assert values.dtype == torch.float64 and all(p.grad.dtype == torch.float64 for p in program.parameters())
+    assert values.dtype == torch.float64
+    assert all(p.grad.dtype == torch.float64 for p in program.parameters())
 
 
 @pytest.mark.parametrize("change", [replace_module, freeze, reassign_buffer, change_number, to_eval])

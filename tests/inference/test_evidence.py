@@ -14,8 +14,9 @@ from ppl_genmodels.data.rows import Rows
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.guides import AutoDiagonalNormal, AutoNormal
 from ppl_genmodels.handlers import mask_missing
-from ppl_genmodels.inference import evidence
+from ppl_genmodels.inference import evidence, posterior
 from ppl_genmodels.inference.evidence import log_evidence
+from ppl_genmodels.objectives import Run
 
 NAN = float("nan")
 
@@ -148,3 +149,36 @@ def test_at_least_one_particle_is_needed(linear_gaussian):
     program = linear_gaussian()
     with pytest.raises(OptionError, match="num_particles must be at least 1, got 0"):
         bound(program, program.x, 0)
+
+
+def test_rows_that_share_a_site_are_taken_in_chunks_when_they_do_not_fit(shared_slope, monkeypatch):
+    """The draws of the first hundred particles are those of a run of all rows; their weights are summed in another
+    order, whose rounding is that of some hundred terms of single precision.
+    """
+    program, data = shared_slope(), shared_slope().data
+    program = as_program((program.model, AutoNormal(program.model, init_scale=0.1)))
+    together, seen, traced = bound(program, data, 60), [], Run.trace_particles
+
+    def watched(self, fn):
+        seen.append(len(self.kwargs["x"]))
+        return traced(self, fn)
+
+    monkeypatch.setattr(evidence, "WHOLE", 75 * 60 - 1)
+    monkeypatch.setattr(posterior, "CACHE", 60 * 32)
+    monkeypatch.setattr(Run, "trace_particles", watched)
+    in_chunks = bound(program, data, 60)
+    assert max(seen) == 32
+    assert in_chunks.shape == ()
+    assert abs(in_chunks - together) < 75 * 2**-23 * abs(together)
+
+
+def test_groups_of_particles_differ_in_chunks_too(shared_slope, monkeypatch):
+    """The bound of a worse guide rises with the particles: groups that repeated themselves would add nothing."""
+    program = shared_slope()
+    program = as_program((program.model, AutoNormal(program.model, init_scale=0.5)))
+    monkeypatch.setattr(evidence, "WHOLE", 0)
+    monkeypatch.setattr(evidence, "GROUP", 5)
+    one, many = (
+        torch.stack([bound(program, shared_slope().data, count, seed) for seed in range(20)]) for count in (5, 60)
+    )
+    assert many.mean() - one.mean() > 3 * (one.var() / 20 + many.var() / 20) ** 0.5

@@ -12,9 +12,10 @@ from ppl_genmodels.data.rows import Rows
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.guides import Amortized, AutoNormal
 from ppl_genmodels.handlers import mask_missing
-from ppl_genmodels.inference import blocks, posterior
+from ppl_genmodels.inference import posterior
 from ppl_genmodels.inference.evidence import log_evidence
 from ppl_genmodels.inference.posterior import sample_posterior
+from ppl_genmodels.objectives import Run
 
 NAMES = ["linear_gaussian", "shared_slope", "mixture", "nested", "crossed"]
 GROUPS = ("posterior", "log_likelihood", "sample_stats", "posterior_predictive", "observed_data")
@@ -277,20 +278,33 @@ def test_a_program_without_plates_has_one_weight():
     assert draws.log_likelihood["x"].shape == (1, 11)
 
 
+def rows_of_runs(monkeypatch):
+    """How many rows each run of a guide or a model is given from now on."""
+    seen, traced = [], Run.trace_particles
+
+    def watched(self, fn):
+        seen.append(len(self.args[0]))
+        return traced(self, fn)
+
+    monkeypatch.setattr(Run, "trace_particles", watched)
+    return seen
+
+
 def test_no_more_rows_are_computed_together_than_fit(linear_gaussian, monkeypatch):
     """Densities are computed for as many rows as memory affords, latents for a block at most."""
-    seen = []
-    run = blocks.GuideBlocks.run
-
-    def watched(self, start, stop):
-        seen.append(stop - start)
-        return run(self, start, stop)
-
-    monkeypatch.setattr(blocks.GuideBlocks, "run", watched)
+    program, seen = linear_gaussian(), rows_of_runs(monkeypatch)
+    as_program(program).probe(program.x)
     monkeypatch.setattr(posterior, "MEMORY", 11 * 4 * 5)
-    program = linear_gaussian()
     infer(program, program.x)
-    assert sorted(seen) == [5] * 15 + [11] + [32] * 2
+    assert sorted(seen) == [4] * 2 + [5] * 15 + [11] + [32] * 2  # the first two see whether draws can be made together
+
+
+def test_chunks_are_whole_blocks_where_these_fit(linear_gaussian, monkeypatch):
+    program, seen = linear_gaussian(), rows_of_runs(monkeypatch)
+    as_program(program).probe(program.x)
+    monkeypatch.setattr(posterior, "CACHE", 11 * 4 * 70)
+    infer(program, program.x)
+    assert sorted(seen) == [4] * 2 + [11] * 2 + [32] * 2 + [64]
 
 
 def test_the_guide_runs_once_for_each_block(linear_gaussian, monkeypatch):

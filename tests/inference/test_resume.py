@@ -116,7 +116,7 @@ def test_the_same_objects_may_go_on(tmp_path):
     """Program, optimizer and callbacks of the first part, used again, hold nothing that spoils the second."""
     whole = fit(callbacks=[EMA(0.8), LearningRate(rising)], steps=STEPS)
     program, callbacks = Dropped(), [EMA(0.8), LearningRate(rising)]
-    optimizer = torch.optim.Adam(program.parameters(), lr=1e-3)
+    optimizer = torch.optim.Adam(program.parameters(), lr=1e-3, fused=True)
     fit(program, optimizer=optimizer, callbacks=callbacks, steps=5, out=tmp_path)
     resumed = fit(program, optimizer=optimizer, callbacks=callbacks, steps=STEPS, out=tmp_path, resume=True)
     assert_same(resumed, whole)

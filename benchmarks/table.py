@@ -1,0 +1,104 @@
+"""Results as tables of Markdown.
+
+Convention of this module: a cell is a median with its quartiles, rows are ways, a dash stands for what a library cannot
+do or what is not installed. Below one is faster, or smaller, than what the first row's head says.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from benchmarks.alone import Alone
+from benchmarks.growth import AXES, Grown, per_site
+from benchmarks.growth import WAYS as GROWN_WAYS
+from benchmarks.interleaved import Rounds, summary
+from benchmarks.short_fits import STEPS, Fits
+from benchmarks.steps import GROUPS
+from benchmarks.ways import REFERENCE, WAYS
+
+__all__ = ["growth", "markdown", "memory", "products", "short_fits", "start_up", "steps"]
+
+
+def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A table; its first column is text, the others are aligned right.
+
+    Example:
+        >>> print(markdown(["way", "ratio"], [["first", "1.00"]]))
+        | way | ratio |
+        | --- | ---: |
+        | first | 1.00 |
+    """
+    rule = ["---", *["---:"] * (len(head) - 1)]
+    return "\n".join(f"| {' | '.join(cells)} |" for cells in [head, rule, *rows])
+
+
+def steps(found: Mapping[str, Rounds]) -> str:
+    """A table for each group of cases, with the cases that were timed."""
+    tables = []
+    for group, members in GROUPS.items():
+        cases = [case for case in members if case in found]
+        rows = [[way, *(_cell(found[case], way) for case in cases)] for way in WAYS]
+        if cases:
+            shown = [row for row in rows if set(row[1:]) != {"–"}]
+            tables.append(f"{group}:\n\n{markdown([f'step, {REFERENCE} = 1', *cases], shown)}")
+    return "\n\n".join(tables)
+
+
+def products(found: Rounds) -> str:
+    """The product alone."""
+    return markdown(
+        ["product, torch in float32 = 1", "128x784 by 784x400"], [[way, _cell(found, way)] for way in found]
+    )
+
+
+def start_up(found: Alone) -> str:
+    """The first step: in seconds, and in steps of torch by hand."""
+    head = ["first step", *(f"{case}, {state}" for case in found for state in ("cold", "warm"))]
+    rows = [[way, *(_first(found[case], way, state) for case in found for state in ("cold", "warm"))] for way in WAYS]
+    return markdown(head, [row for row in rows if set(row[1:]) != {"–"}])
+
+
+def memory(found: Alone) -> str:
+    """The peak: of the whole process, and what the program and its training added to the imports."""
+    head = [f"memory at its peak, {REFERENCE} = 1", *(f"{case}, {part}" for case in found for part in ("all", "added"))]
+    rows = [[way, *(cell for case in found for cell in _peak(found[case], way))] for way in WAYS]
+    return markdown(head, [row for row in rows if set(row[1:]) != {"–"}])
+
+
+def growth(found: Grown) -> str:
+    """A table for each axis; sites have a last column, the time of one among 100 against one among 10."""
+    tables = []
+    for name, axis in AXES.items():
+        head = [f"step, {REFERENCE} at {axis.base} = 1", *(f"{size} {name}" for size in axis.sizes)]
+        rows = [[way, *(_cell(found[name], f"{way} @ {size}") for size in axis.sizes)] for way in GROWN_WAYS]
+        if name == "latent sites":
+            head.append("per site, 100 against 10")
+            rows = [[*row, f"{per_site(found, row[0]):.2f}"] for row in rows]
+        tables.append(markdown(head, rows))
+    return "\n\n".join(tables)
+
+
+def short_fits(found: Fits) -> str:
+    """Whole fits, ``auto`` against ``off``."""
+    lengths = [str(steps) for steps in STEPS]
+    rows = [[case, *(_cell(found[case], steps) for steps in lengths)] for case in found]
+    return markdown(['fit, compile="off" = 1', *(f"{steps} steps" for steps in lengths)], rows)
+
+
+def _cell(rounds: Rounds, way: str) -> str:
+    return str(summary(rounds[way])) if way in rounds else "–"
+
+
+def _first(case: Mapping[str, Mapping[str, Mapping[str, float]]], way: str, state: str) -> str:
+    if way not in case:
+        return "–"
+    seconds = case[way][state]["first"]
+    return f"{seconds:.2f} s ({seconds / case[REFERENCE]['warm']['step']:,.0f})"
+
+
+def _peak(case: Mapping[str, Mapping[str, Mapping[str, float]]], way: str) -> tuple[str, str]:
+    if way not in case:
+        return "–", "–"
+    own, reference = case[way]["warm"], case[REFERENCE]["warm"]
+    added = (own["memory"] - own["memory_before"]) / (reference["memory"] - reference["memory_before"])
+    return f"{own['memory'] / reference['memory']:.2f}", f"{added:.2f}"

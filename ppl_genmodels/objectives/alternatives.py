@@ -1,0 +1,77 @@
+"""The run of a program in which one site of the guide has other values.
+
+Convention of this module: alternatives are particles: a run of P particles with A alternatives is a run of A * P
+particles, the alternatives outermost.
+"""
+
+from __future__ import annotations
+
+from pyro.poutine.messenger import Messenger
+from pyro.poutine.runtime import Message
+from torch import Tensor
+
+from ppl_genmodels.distributions.noise import from_noise, noise_of
+from ppl_genmodels.objectives.run import Run
+from ppl_genmodels.structure import is_deterministic
+
+__all__ = ["run_with"]
+
+
+def run_with(run: Run, name: str, values: Tensor, redraw: bool) -> Run:
+    """A run in which the guide's sites before a site keep their draws and the site has other values.
+
+    Args:
+        run: The run that was made.
+        name: The site.
+        values: Shape (alternatives, particles, \\*batch, \\*event), with a dim for each plate dim of the run.
+        redraw: Whether sites after it are drawn anew, by noise that all alternatives share; otherwise they keep their
+            draws.
+    """
+    count = len(values)
+    other = Run(run.program, run.args, run.kwargs, count * run.num_particles, run.step, run.data_size)
+    substituted = _Substituted(run, name, values, redraw)
+    with substituted:
+        other.__dict__["guide"] = other.trace_particles(run.program.guide)  # type: ignore[arg-type]
+    return other
+
+
+class _Substituted(Messenger):
+    """Gives the sites of a guide their values in the alternatives."""
+
+    def __init__(self, run: Run, name: str, values: Tensor, redraw: bool) -> None:
+        super().__init__()
+        self.run, self.name, self.values, self.redraw = run, name, values, redraw
+        self.reached = False
+
+    def _pyro_sample(self, msg: Message) -> None:
+        name, nodes = msg["name"], self.run.guide.nodes
+        if name not in nodes or nodes[name]["is_observed"] or is_deterministic(msg):
+            return
+        if name == self.name:
+            msg["value"], self.reached = self._as_particles(self.values, msg), True
+        elif self.reached and self.redraw:
+            msg["value"] = self._drawn(msg)
+        else:
+            held = self._in_layout(nodes[name]["value"], len(nodes[name]["fn"].event_shape))
+            msg["value"] = self._as_particles(held.expand(len(self.values), *held.shape), msg)
+        msg["done"] = True
+
+    def _drawn(self, msg: Message) -> Tensor:
+        """A draw by noise that is the same for all alternatives; by noise of its own where there is no such map."""
+        fn, noise = msg["fn"], noise_of(msg["fn"])
+        if noise is None:
+            return fn.sample()
+        drawn = noise.sample()
+        if drawn.dim() <= self.run.structure.max_plate_nesting + len(noise.event_shape):
+            return from_noise(fn, drawn)  # the same for all particles as it stands
+        shared = drawn[: self.run.num_particles]
+        return from_noise(fn, shared.repeat(len(self.values), *(1 for _ in shared.shape[1:])))
+
+    def _in_layout(self, value: Tensor, event_dim: int) -> Tensor:
+        missing = self.run.structure.max_plate_nesting + 1 + event_dim - value.dim()
+        return value.reshape((1,) * missing + tuple(value.shape))
+
+    def _as_particles(self, values: Tensor, msg: Message) -> Tensor:
+        """Alternatives and particles as one dim."""
+        expanded = values.expand(values.shape[0], self.run.num_particles, *values.shape[2:])
+        return expanded.reshape(-1, *values.shape[2:])

@@ -1,0 +1,179 @@
+"""What the draw of a site costs: the parts of an objective that it has an influence on.
+
+Convention of this module: a tensor in batch layout has one dim for the particles and one for each plate dim of the
+run, of size 1 where it is not repeated. Costs are what is maximised.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from pyro.distributions.util import scale_and_mask
+from torch import Tensor
+
+from ppl_genmodels.objectives.run import Part, Run
+from ppl_genmodels.structure import Node, Structure, plates_of
+
+__all__ = ["LinearPart", "MixedPart", "Parts", "SiteCosts"]
+
+
+@dataclass(frozen=True)
+class LinearPart:
+    """One site's share in a term in which each particle stands alone.
+
+    Attributes:
+        part: The site and its value, in the run's own scale.
+        weight: The term's weight.
+    """
+
+    part: Part
+    weight: float | Tensor
+
+
+@dataclass(frozen=True)
+class MixedPart:
+    """A term in which all particles of a datum enter, or one whose parts are not known.
+
+    Attributes:
+        values: Shape (particles, data) or (1, data).
+        weight: The term's weight.
+        mixes_particles: Whether its particles are mixed.
+    """
+
+    values: Tensor
+    weight: float | Tensor
+    mixes_particles: bool
+
+
+Parts = list[LinearPart | MixedPart]
+
+
+class SiteCosts:
+    """A latent site of the guide, its draw, and what the draw costs.
+
+    Args:
+        run: The run.
+        node: The site's node in the guide's trace.
+        parts: The parts of the objective.
+        evaluate: The objective's parts on another run.
+    """
+
+    def __init__(self, run: Run, node: Node, parts: Parts, evaluate: Callable[[Run], Parts]) -> None:
+        self.run, self.node, self._parts, self._evaluate = run, node, parts, evaluate
+        self.name, self.fn, self.value = node["name"], node["fn"], node["value"]
+
+    @cached_property
+    def log_prob(self) -> Tensor:
+        """The log-density of the draw, masked and not scaled, in batch layout, with gradient."""
+        return self.run.batch_layout(scale_and_mask(self.run.raw_log_prob(self.node), 1.0, self.node["mask"]))
+
+    @cached_property
+    def cost(self) -> Tensor:
+        """The linear parts downstream of this site, summed over plates that it is not in, in batch layout."""
+        plates = _plates(self.node)
+        total = torch.zeros((1,) * self.log_prob.dim(), device=self.run.device)
+        for one in self._downstream:
+            value = self.run.batch_layout(one.part.value.detach()) * (one.weight * self.run.share(one.part.node))
+            total = total + _summed_to(value, _plates(one.part.node), plates)
+        for other in self._parts:
+            if isinstance(other, MixedPart) and not other.mixes_particles:
+                total = total + self._spread(other)
+        return total
+
+    @property
+    def data_dim(self) -> int | None:
+        """The dim along which the costs of other data do not depend on this datum's draw; None when there is none."""
+        local = self.run.is_local(self.node) and all(self.run.is_local(one.part.node) for one in self._downstream)
+        return self.run.structure.data_dim if local else None
+
+    @cached_property
+    def _downstream(self) -> list[LinearPart]:
+        linear = (one for one in self._parts if isinstance(one, LinearPart))
+        return [one for one in linear if self._influences(one.part.node, one.part.own_draw)]
+
+    @cached_property
+    def mixed_cost(self) -> Tensor | None:
+        """The parts that mix particles, in batch layout with one particle; None when there are none."""
+        mixed = [one for one in self._parts if isinstance(one, MixedPart) and one.mixes_particles]
+        return sum((self._spread(one) for one in mixed[1:]), start=self._spread(mixed[0])) if mixed else None
+
+    def _spread(self, part: MixedPart) -> Tensor:
+        """A per-datum value along the data dim, or summed over the data for a global site."""
+        values = part.values.detach() * part.weight / self.run.batch_rows
+        if not self.run.is_local(self.node):
+            values = values.sum(-1, keepdim=True)
+        dims = [values.shape[0]] + [1] * (self.log_prob.dim() - 1)
+        dims[self.run.structure.data_dim] = values.shape[-1]
+        return values.reshape(dims)
+
+    def _influences(self, node: Node, own_draw: bool) -> bool:
+        """Whether the value of a part depends on this site's draw, by itself or through other draws of the guide."""
+        sources = _sources(self.run.structure, node["name"], own_draw)
+        return sources is None or not sources.isdisjoint(_descendants(self.run.structure, self.name))
+
+    def alternatives(self, values: Tensor, redraw: bool) -> Tensor:
+        """What other draws of this site would cost, without gradient.
+
+        Sites that the guide draws before this one keep their values. Those after it keep them too, or are drawn
+        anew, with the same noise for all alternatives.
+
+        Args:
+            values: Shape (alternatives, particles, \\*batch, \\*event), in batch layout.
+            redraw: Whether the sites after this one are drawn anew.
+
+        Returns:
+            Shape (alternatives, particles, \\*plates), summed over every plate but the data's; the whole objective's
+            linear parts.
+        """
+        from ppl_genmodels.objectives.alternatives import run_with
+
+        with torch.no_grad():
+            run = run_with(self.run, self.name, values, redraw)
+            total: Any = 0.0
+            for one in self._evaluate(run):
+                if isinstance(one, LinearPart):
+                    value = run.batch_layout(one.part.value) * (one.weight * run.share(one.part.node))
+                    total = total + _summed_to(value, _plates(one.part.node), self._data_plate)
+        return total.reshape(len(values), -1, *total.shape[1:])
+
+    @property
+    def _data_plate(self) -> dict[int, str]:
+        structure = self.run.structure
+        if structure.data_plate is None or not self.run.is_local(self.node):
+            return {}
+        return {structure.data_dim: structure.data_plate}
+
+
+def _plates(node: Node) -> dict[int, str]:
+    return {plate.dim: plate.name for plate in plates_of(node)}
+
+
+def _summed_to(value: Tensor, own: dict[int, str], plates: dict[int, str]) -> Tensor:
+    """A value in batch layout summed over the plates that are not among the given ones."""
+    dims = [dim for dim in range(1 - value.dim(), 0) if value.shape[dim] > 1 and plates.get(dim) != own.get(dim, "")]
+    return value.sum(dims, keepdim=True) if dims else value
+
+
+def _sources(structure: Structure, name: str, own_draw: bool) -> frozenset[str] | None:
+    """The latent sites whose values enter a site's part directly; None when that is not known."""
+    known = {site.name: site.parents for site in structure.sites}
+    if name not in known or (name not in structure.guide_parents and name in _latent(structure)):
+        return None
+    return frozenset((*known[name], *structure.guide_parents.get(name, ()), *((name,) if own_draw else ())))
+
+
+def _descendants(structure: Structure, name: str) -> frozenset[str]:
+    """A site of the guide and all whose draws depend on it."""
+    found = {name}
+    for other, parents in structure.guide_parents.items():  # in the order in which the guide draws
+        if not found.isdisjoint(parents):
+            found.add(other)
+    return frozenset(found)
+
+
+def _latent(structure: Structure) -> Iterable[str]:
+    return (site.name for site in structure.latent)

@@ -1,0 +1,193 @@
+"""The benchmark compares like with like: every way takes the step that torch by hand takes, and trains.
+
+Tolerances: the same noise leaves rounding, at most 2^-24 for each term of a sum in float32; other noise leaves the
+standard errors of two means.
+"""
+
+import doctest
+import importlib
+import json
+import os
+import statistics
+import subprocess
+import sys
+from functools import cache
+from pathlib import Path
+
+import pyro
+import pytest
+import torch
+
+from benchmarks import __main__ as command
+from benchmarks import interleaved, machine, report
+from benchmarks.interleaved import Way
+from benchmarks.table import steps as steps_table
+from benchmarks.targets import Target
+from benchmarks.tasks import chain, regression, vae
+from benchmarks.ways import LIBRARY, NEEDED, NUMPYRO, PIXYZ, PYRO, REFERENCE, WAYS, installed
+
+ROOT = Path(__file__).resolve().parents[1]
+TASKS = {
+    "vae": lambda **options: vae(20, 16, 4, rows=8, **options),
+    "vae, 3 particles": lambda **options: vae(20, 16, 4, rows=8, particles=3, **options),
+    "iwae": lambda **options: vae(20, 16, 4, rows=8, particles=5, kind="iwae", **options),
+    "chain": lambda **options: chain(4, rows=8, **options),
+    "regression": lambda **options: regression(3, 5, rows=16, **options),
+}
+COMPILED = ("torch by hand, compiled", f"{LIBRARY}, inductor")
+SAME_NOISE = (PYRO, "Pyro, one optimizer", PIXYZ, f"{LIBRARY}, off", f"{LIBRARY}, trace", f"{LIBRARY}, inductor")
+OTHER_NOISE = ("torch by hand, compiled", "Pyro, its JIT", NUMPYRO)
+MODULES = [
+    f"benchmarks.{path.stem}"
+    for path in sorted((ROOT / "benchmarks").glob("*.py"))
+    if not path.stem.startswith("_") and (installed(PIXYZ) or "pixyz" not in path.stem)
+    if installed(NUMPYRO) or "numpyro" not in path.stem
+]
+
+
+def pairs(names):
+    """Every way with every task; what torch has to compile, with one task only."""
+    return [(task, way) for way in names for task in TASKS if way not in COMPILED or task == "vae"]
+
+
+def way_of(name, task):
+    """The way, or a skip where it is not to be had."""
+    if not installed(name):
+        pytest.skip(f"{NEEDED[name]} is not installed")
+    way = WAYS[name](task)
+    if way is None:
+        pytest.skip(f"{name} cannot state this task")
+    return way
+
+
+@cache
+def losses(name, kind, learning_rate, count):
+    """The losses of some steps under a fixed seed."""
+    task = TASKS[kind](learning_rate=learning_rate)
+    with pyro.validation_enabled(False):
+        way = way_of(name, task)
+        torch.manual_seed(0)
+        with way.around():
+            return [way.step() for _ in range(count)]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(("kind", "name"), pairs(SAME_NOISE))
+def test_a_step_has_the_loss_that_torch_by_hand_has_on_the_same_noise(kind, name):
+    task = TASKS[kind]()
+    terms = task.particles * sum(part.numel() for part in task.batches[0]) + 100  # of latents, at most
+    expected = losses(REFERENCE, kind, 0.0, 10)
+    assert len({round(loss, 6) for loss in expected}) == 10
+    assert losses(name, kind, 0.0, 10) == pytest.approx(expected, rel=terms * 2**-24)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(("kind", "name"), pairs(OTHER_NOISE))
+def test_a_step_has_the_loss_that_torch_by_hand_has_in_expectation(kind, name):
+    found, expected = losses(name, kind, 0.0, 800), losses(REFERENCE, kind, 0.0, 800)
+    differences = [one - other for one, other in zip(found, expected, strict=True)]  # of the same batch
+    error = statistics.stdev(differences) / 800**0.5
+    assert abs(statistics.mean(differences)) < 5 * error
+    assert 5 * error < 0.03 * statistics.mean(expected)  # so that a term left out would show
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize(("kind", "name"), pairs((*SAME_NOISE, *OTHER_NOISE)))
+def test_a_step_trains_as_torch_by_hand_does(kind, name):
+    def drop(way):
+        found = losses(way, kind, 0.01, 80)
+        return statistics.mean(found[:8]) - statistics.mean(found[-24:])
+
+    assert drop(REFERENCE) > 0
+    assert 0.5 < drop(name) / drop(REFERENCE) < 2
+
+
+def test_batches_take_turns_as_new_tensors():
+    task = TASKS["vae"]()
+    turning = task.rotation()
+    first, *_, again = [next(turning)[0] for _ in range(len(task.batches) + 1)]
+    assert torch.equal(first, again)
+    assert first is not again
+    assert not any(torch.equal(first, other[0]) for other in task.batches[1:])
+
+
+def test_each_way_has_its_own_copy_of_the_same_weights():
+    task = TASKS["chain"]()
+    one, other = task.program(), task.program()
+    for mine, theirs in zip(one.parameters(), other.parameters(), strict=True):
+        assert torch.equal(mine, theirs)
+        assert mine.data_ptr() != theirs.data_ptr()
+
+
+def test_ratios_are_taken_within_rounds():
+    """On a clock that the steps move, on a machine that is slower with each of them."""
+    now, pace = 0.0, 1.0
+
+    def move(seconds):
+        nonlocal now, pace
+        now += pace * seconds
+        pace *= 1.001
+
+    ways = {"base": Way(lambda: move(1.0)), "twice": Way(lambda: move(2.0))}
+    found = interleaved.ratios(ways, "base", 20, lambda: now)
+    assert found["base"] == [1.0] * 20
+    assert found["twice"] == pytest.approx([2.0 * 1.001, 2.0 / 1.001] * 10)  # the second of a round, then the first
+    assert interleaved.paired(found, "base", "twice").median == pytest.approx(0.5, rel=2e-3)
+
+
+def test_what_a_library_cannot_do_is_a_dash_and_what_nobody_did_is_no_row():
+    found = {"VAE 784-400-10": {REFERENCE: [1.0], PYRO: [2.0]}, "VAE 784-400-30": {REFERENCE: [1.0]}}
+    shown = steps_table(found)
+    assert f"| {PYRO} | 2.00 (2.00–2.00) | – |" in shown
+    assert PIXYZ not in shown
+
+
+@pytest.mark.parametrize(("value", "verdict"), [(0.9, "reached"), (1.1, "**missed**")])
+def test_a_bound_is_reached_or_missed(value, verdict):
+    assert Target("a step", 1.0, lambda results: results["value"]).row({"value": value})[-1] == verdict
+
+
+def test_a_run_is_written_and_the_tables_follow_from_what_was_written(tmp_path):
+    rounds = {REFERENCE: [1.0, 1.0, 1.0], PYRO: [2.0, 1 / 3, 4.0]}
+    report.write({"machine": {"products": "two cores"}, "products": rounds}, tmp_path)
+    report.write({"machine": {"steps": "one core"}, "steps": {"VAE 784-400-10": rounds}}, tmp_path)
+    read = json.loads((tmp_path / "results.json").read_text())
+    assert read["steps"]["VAE 784-400-10"][PYRO] == [2.0, 0.33333, 4.0]
+    assert (tmp_path / "steps.png").stat().st_size > 1000
+    for name, text in report.written(read).items():
+        assert (tmp_path / f"{name}.md").read_text() == text
+    assert (tmp_path / "steps.md").read_text().endswith("*one core*\n")
+    assert (tmp_path / "products.md").read_text().endswith("*two cores*\n")
+
+
+def test_the_tables_of_the_page_are_those_of_the_results_beside_them():
+    folder = ROOT / "docs" / "benchmarks"
+    page = (ROOT / "docs" / "benchmarks.md").read_text()
+    for name, text in report.written(json.loads((folder / "results.json").read_text())).items():
+        assert (folder / f"{name}.md").read_text() == text
+        assert f"benchmarks/{name}.md" in page
+
+
+@pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin a process")
+def test_more_threads_than_cores_are_refused():
+    with pytest.raises(SystemExit, match="--threads is from 1 to"):
+        machine.pin(10_000)
+
+
+def test_an_unknown_part_is_refused_by_its_name():
+    with pytest.raises(SystemExit, match=r"--only is one of steps, .*got stepz"):
+        command.measure(["stepz"], 1, "cpu")
+
+
+def test_a_way_in_a_process_of_its_own_says_its_first_step_and_its_memory():
+    line = [sys.executable, "-m", "benchmarks.worker", "VAE 64-32-10", REFERENCE, "cpu"]
+    found = json.loads(subprocess.run(line, cwd=ROOT, capture_output=True, text=True, check=True).stdout)
+    assert found["first"] > 0
+    assert found["step"] > 0
+    assert found["memory"] >= found["memory_before"] > 0
+
+
+@pytest.mark.parametrize("module", MODULES)
+def test_examples_in_docstrings_hold(module):
+    with pyro.validation_enabled(False):
+        assert doctest.testmod(importlib.import_module(module)).failed == 0
