@@ -135,6 +135,15 @@ def test_ratios_are_taken_within_rounds():
     assert interleaved.paired(found, "base", "twice").median == pytest.approx(0.5, rel=2e-3)
 
 
+def test_a_way_that_warns_of_not_being_what_it_says_is_left_out(capsys):
+    def refuse():
+        raise UserWarning("runs eagerly")
+
+    found = interleaved.ratios({"base": Way(lambda: None), "compiled": Way(refuse)}, "base", 2)
+    assert list(found) == ["base"]
+    assert "left out: compiled: runs eagerly" in capsys.readouterr().out
+
+
 def test_what_a_library_cannot_do_is_a_dash_and_what_nobody_did_is_no_row():
     found = {"VAE 784-400-10": {REFERENCE: [1.0], PYRO: [2.0]}, "VAE 784-400-30": {REFERENCE: [1.0]}}
     shown = steps_table(found)

@@ -48,8 +48,15 @@ class Site(Protocol):
     def data_dim(self) -> int | None:
         """The dim along which the costs of other data do not depend on this datum's draw; None when there is none."""
 
-    def alternatives(self, values: Tensor, redraw: bool) -> Tensor:
-        """What other draws of this site would cost, shape (alternatives, particles, plates), without gradient."""
+    @property
+    def data_axis(self) -> int | None:
+        """The dim of the data in batch layout, counted from the left; None for a global site."""
+
+    def in_layout(self, value: Tensor, inner: int) -> Tensor:
+        """A value with so many dims after the batch dims, in batch layout."""
+
+    def alternatives(self, draws: Tensor, redraw: bool) -> tuple[Tensor, Tensor]:
+        """What other draws of this site would cost, and the log-density of the guide's draws that depend on it."""
 
 
 class Estimator(SiteHandler):

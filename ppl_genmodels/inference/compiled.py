@@ -105,7 +105,8 @@ class CompiledGradient:
             scale: A scalar that the gradient is multiplied by, from the loss on; 1 by default.
 
         Returns:
-            The loss, then each term's mean, in nats per datum; None when the program cannot be traced.
+            The loss, then each term's mean, in nats per datum; None when the program cannot be traced, or there is no
+            gradient.
         """
         if self.refused:
             return None
@@ -114,7 +115,7 @@ class CompiledGradient:
             self._step, self._one = (torch.ones((), device=data[0].device if data else None) for _ in range(2))
         others = [self._step.fill_(step), self._one if scale is None else scale, *data]
         traced = self._find(args, kwargs, others)
-        if traced is None:
+        if traced is None or not traced.used:
             return None
         with torch.no_grad():
             values, *gradient = traced.graph(*traced.parameters, *others)
@@ -193,6 +194,8 @@ class CompiledGradient:
             with _reparametrize_module(self.program, dict(zip(names, leaves, strict=True))), Unvalidated():
                 run = Run(self.program, args, kwargs, self.num_particles, step, self.data_size)
                 loss, terms = self.objective.assess(run)
+        if not loss.requires_grad:
+            return torch.stack([loss, *terms.values()]), [None] * len(leaves)
         gradient = torch.autograd.grad(loss * scale, leaves, allow_unused=True)
         laid_out: list[Tensor | None] = [
             None if g is None else _laid_out_as(p, g) for p, g in zip(parameters, gradient, strict=True)

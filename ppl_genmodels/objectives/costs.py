@@ -6,15 +6,16 @@ run, of size 1 where it is not repeated. Costs are what is maximised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from functools import cached_property
-from typing import Any
 
 import torch
 from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
+from ppl_genmodels.errors import ProgramError
+from ppl_genmodels.objectives.alternatives import run_with
 from ppl_genmodels.objectives.run import Part, Run
 from ppl_genmodels.structure import Node, Structure, plates_of
 
@@ -113,32 +114,66 @@ class SiteCosts:
     def _influences(self, node: Node, own_draw: bool) -> bool:
         """Whether the value of a part depends on this site's draw, by itself or through other draws of the guide."""
         sources = _sources(self.run.structure, node["name"], own_draw)
-        return sources is None or not sources.isdisjoint(_descendants(self.run.structure, self.name))
+        return sources is None or not sources.isdisjoint(_descendants(self.run.structure.guide_parents, self.name))
 
-    def alternatives(self, values: Tensor, redraw: bool) -> Tensor:
-        """What other draws of this site would cost, without gradient.
+    @property
+    def data_axis(self) -> int | None:
+        """The dim of the data in batch layout, counted from the left; None for a global site."""
+        local = self.run.is_local(self.node)
+        return self.log_prob.dim() + self.run.structure.data_dim if local else None
+
+    def in_layout(self, value: Tensor, inner: int) -> Tensor:
+        """A value with so many dims after the batch dims, in batch layout."""
+        missing = self.run.structure.max_plate_nesting + 1 + inner - value.dim()
+        return value.reshape((1,) * missing + tuple(value.shape))
+
+    def alternatives(self, draws: Tensor, redraw: bool) -> tuple[Tensor, Tensor]:
+        r"""What other draws of this site would cost, without gradient.
 
         Sites that the guide draws before this one keep their values. Those after it keep them too, or are drawn
         anew, with the same noise for all alternatives.
 
         Args:
-            values: Shape (alternatives, particles, \\*batch, \\*event), in batch layout.
+            draws: Shape (alternatives, particles, \*batch, \*event), in batch layout.
             redraw: Whether the sites after this one are drawn anew.
 
         Returns:
-            Shape (alternatives, particles, \\*plates), summed over every plate but the data's; the whole objective's
-            linear parts.
-        """
-        from ppl_genmodels.objectives.alternatives import run_with
+            The linear parts of the objective, summed over every plate but the data's, shape (alternatives, particles,
+            \*plates); and so the log-density of the guide's later draws that depend on this one.
 
+        Raises:
+            ProgramError: When a term of the objective mixes the particles, which alternatives are.
+        """
         with torch.no_grad():
-            run = run_with(self.run, self.name, values, redraw)
-            total: Any = 0.0
-            for one in self._evaluate(run):
-                if isinstance(one, LinearPart):
-                    value = run.batch_layout(one.part.value) * (one.weight * run.share(one.part.node))
-                    total = total + _summed_to(value, _plates(one.part.node), self._data_plate)
-        return total.reshape(len(values), -1, *total.shape[1:])
+            run = run_with(self.run, self.name, draws, redraw)
+            linear, mixed = _sorted(self._evaluate(run))
+            if mixed:
+                raise ProgramError(
+                    f"site '{self.name}': {type(self.node['infer']['gradient']).__name__} serves terms that are sums "
+                    f"over sites, such as log_lik and kl; this objective mixes the particles. Remedy: elbo(), or "
+                    f"handlers.score_function for this site."
+                )
+            costs = [self._to_data(run, one.part, one.weight * run.share(one.part.node)) for one in linear]
+            after = [node for name, node in run.guide.latent.items() if name in self._after]
+            log_probs = [self._to_data(run, Part(node, run.raw_log_prob(node))) for node in after]
+            cost = torch.stack(costs).sum(0)
+            log_prob = torch.stack(log_probs).sum(0) if log_probs else torch.zeros_like(cost)
+        layout = (len(draws), -1, *cost.shape[1:])
+        return cost.reshape(layout), log_prob.reshape(layout)
+
+    def _to_data(self, run: Run, part: Part, factor: float | Tensor = 1.0) -> Tensor:
+        value = run.batch_layout(part.value) * factor
+        summed = _summed_to(value, _plates(part.node), self._data_plate)
+        return summed.expand(run.num_particles, *summed.shape[1:])
+
+    @property
+    def _after(self) -> frozenset[str]:
+        """The sites of the guide whose draws depend on this one."""
+        structure = self.run.structure
+        known = structure.guide_parents or {name: tuple(self.run.guide.latent) for name in self.run.guide.latent}
+        names = list(self.run.guide.latent)
+        later = set(names[names.index(self.name) + 1 :])
+        return frozenset(_descendants(known, self.name) & later)
 
     @property
     def _data_plate(self) -> dict[int, str]:
@@ -146,6 +181,11 @@ class SiteCosts:
         if structure.data_plate is None or not self.run.is_local(self.node):
             return {}
         return {structure.data_dim: structure.data_plate}
+
+
+def _sorted(parts: Parts) -> tuple[list[LinearPart], list[MixedPart]]:
+    linear = [part for part in parts if isinstance(part, LinearPart)]
+    return linear, [part for part in parts if isinstance(part, MixedPart)]
 
 
 def _plates(node: Node) -> dict[int, str]:
@@ -166,10 +206,10 @@ def _sources(structure: Structure, name: str, own_draw: bool) -> frozenset[str] 
     return frozenset((*known[name], *structure.guide_parents.get(name, ()), *((name,) if own_draw else ())))
 
 
-def _descendants(structure: Structure, name: str) -> frozenset[str]:
+def _descendants(guide_parents: Mapping[str, tuple[str, ...]], name: str) -> frozenset[str]:
     """A site of the guide and all whose draws depend on it."""
     found = {name}
-    for other, parents in structure.guide_parents.items():  # in the order in which the guide draws
+    for other, parents in guide_parents.items():  # in the order in which the guide draws
         if not found.isdisjoint(parents):
             found.add(other)
     return frozenset(found)

@@ -95,6 +95,7 @@ def test_a_file_finds_its_neighbours_and_runs_once(own_program):
     assert programs[0].factors == 2
 
 
+@pytest.mark.own_compile
 def test_ctrl_c_while_training_keeps_the_run_and_says_how_to_go_on(ppl, own_program, rows, tmp_path):
     file, run = own_program.with_name("interrupting.py"), tmp_path / "run"
     file.write_text(INTERRUPTING)
@@ -108,6 +109,7 @@ def test_ctrl_c_while_training_keeps_the_run_and_says_how_to_go_on(ppl, own_prog
     assert list(history["step"]) == list(range(1, reached + 3))
 
 
+@pytest.mark.own_compile
 def test_ctrl_c_before_training_says_so_in_one_line(ppl, own_program, rows, tmp_path):
     file = own_program.with_name("at_once.py")
     file.write_text(INTERRUPTING)

@@ -212,6 +212,9 @@ def every_case(way, folder):
     cases["no plate"] = outcome(lambda: fit(Unplated(), **settings))
     cases["a guide of rows"] = outcome(lambda: fit((Noisy().model, AutoNormal(Noisy().model)), **settings))
     cases["unused"] = outcome(lambda: fit(Unused(), **settings))
+    cases["unused, looked for"] = outcome(
+        lambda: fit(Unused(), **{**settings, "strategy": "ddp_find_unused_parameters_true"})
+    )
     cases["vae"] = outcome(lambda: fit(Noisy(), **settings))
     cases["whole"] = outcome(lambda: dropped(steps=STEPS, **settings))
     cases["part"] = outcome(lambda: dropped(steps=STOP, out=folder / way, **settings))
@@ -368,7 +371,10 @@ def test_a_parameter_without_a_gradient(processes):
     """Torch's averaging waits for it and is refused; after a traced step it is left alone."""
     eager, traced, _ = (processes[0]["cases"][way]["unused"] for way in WAYS)
     assert eager["error"].startswith("ProgramError: the objective does not depend on 1 parameters of the program")
-    assert_close(traced, outcome(lambda: fit(Unused())))
+    expected = outcome(lambda: fit(Unused()))
+    assert_close(traced, expected)
+    for way in WAYS:
+        assert_close(processes[0]["cases"][way]["unused, looked for"], expected)
 
 
 @pytest.mark.parametrize("command", [TORCHRUN, (sys.executable,)], ids=["torchrun", "python"])

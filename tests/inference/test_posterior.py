@@ -290,6 +290,7 @@ def rows_of_runs(monkeypatch):
     return seen
 
 
+@pytest.mark.own_compile
 def test_no_more_rows_are_computed_together_than_fit(linear_gaussian, monkeypatch):
     """Densities are computed for as many rows as memory affords, latents for a block at most."""
     program, seen = linear_gaussian(), rows_of_runs(monkeypatch)
@@ -299,6 +300,7 @@ def test_no_more_rows_are_computed_together_than_fit(linear_gaussian, monkeypatc
     assert sorted(seen) == [4] * 2 + [5] * 15 + [11] + [32] * 2  # the first two see whether draws can be made together
 
 
+@pytest.mark.own_compile
 def test_chunks_are_whole_blocks_where_these_fit(linear_gaussian, monkeypatch):
     program, seen = linear_gaussian(), rows_of_runs(monkeypatch)
     as_program(program).probe(program.x)
@@ -307,6 +309,7 @@ def test_chunks_are_whole_blocks_where_these_fit(linear_gaussian, monkeypatch):
     assert sorted(seen) == [4] * 2 + [11] * 2 + [32] * 2 + [64]
 
 
+@pytest.mark.own_compile
 def test_the_guide_runs_once_for_each_block(linear_gaussian, monkeypatch):
     program, calls = linear_gaussian(), []
     guide = program.guide

@@ -145,6 +145,7 @@ def test_samples_made_one_by_one_are_traced_too(graphs):
     assert_same(traced, eager)
 
 
+@pytest.mark.own_compile
 def test_graphs_are_made_where_they_pay(graphs, monkeypatch):
     """With as many blocks as it takes, once a layout comes back; the last block, which is smaller, is not traced."""
     monkeypatch.setattr(replay, "WORTH_TRACING", 5)

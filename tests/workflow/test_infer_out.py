@@ -170,6 +170,7 @@ def test_pictures_and_their_sentences_take_a_posterior_on_disk(name, fitted, map
     opened.close()
 
 
+@pytest.mark.own_compile
 @pytest.mark.parametrize(("mode", "traced"), [("off", False), ("trace", True), ("auto", False)])
 def test_runs_are_traced_as_the_fit_was(fitted, mapped, monkeypatch, mode, traced):
     """``compile="auto"`` traces where it pays, which four blocks do not."""
