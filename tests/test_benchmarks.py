@@ -153,7 +153,14 @@ def test_what_a_library_cannot_do_is_a_dash_and_what_nobody_did_is_no_row():
 
 @pytest.mark.parametrize(("value", "verdict"), [(0.9, "reached"), (1.1, "**missed**")])
 def test_a_bound_is_reached_or_missed(value, verdict):
-    assert Target("a step", 1.0, lambda results: results["value"]).row({"value": value})[-1] == verdict
+    target = Target("a step", 1.0, "steps", lambda found: found["value"])
+    assert target.row({"steps": {"value": value}})[-1] == verdict
+
+
+def test_a_bound_without_a_value_has_no_verdict():
+    target = Target("a step", 1.0, "steps", lambda found: found["value"])
+    assert target.row({"steps": {}})[2:] == ["not to be had", ""]
+    assert target.row({})[2:] == ["not measured", ""]
 
 
 def test_a_run_is_written_and_the_tables_follow_from_what_was_written(tmp_path):

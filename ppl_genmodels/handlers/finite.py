@@ -71,7 +71,9 @@ def flips_of(site: Site) -> Flips:
 
     def of_elements(chosen: Tensor) -> Tensor:
         picked = log_prob.expand(len(support), *chosen.shape).gather(0, chosen.unsqueeze(0))
-        summed = (picked * masks).sum([d + 1 for d in range(index.dim()) if d not in kept], keepdim=True)
+        summed = picked * masks
+        for dim in (d + 1 for d in range(index.dim()) if d not in kept):
+            summed = summed.sum(dim, keepdim=True)
         return summed.reshape(summed.shape[: summed.dim() - inner])
 
     return Flips(draws, torch.stack([of_elements(chosen) for chosen in shifted], 1))
