@@ -7,9 +7,14 @@ through no other way overrides :meth:`Estimator.surrogate`.
 
 from __future__ import annotations
 
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from contextvars import ContextVar
 from types import TracebackType
 from typing import Any, ClassVar, Protocol
 
+import torch
+from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
@@ -18,7 +23,20 @@ from torch.distributions import Independent
 from ppl_genmodels.errors import OptionError, ProgramError, UnknownNameError
 from ppl_genmodels.handlers.site_handler import SiteHandler, Sites
 
-__all__ = ["Estimator", "Site", "base_of"]
+__all__ = ["Estimator", "NamedAtSites", "Site", "base_of", "for_gradient"]
+
+
+_FOR_GRADIENT = ContextVar("for_gradient", default=False)
+
+
+@contextmanager
+def for_gradient() -> Iterator[None]:
+    """While open, runs without gradients are part of taking one."""
+    token = _FOR_GRADIENT.set(True)
+    try:
+        yield
+    finally:
+        _FOR_GRADIENT.reset(token)
 
 
 class Site(Protocol):
@@ -61,6 +79,9 @@ class Site(Protocol):
 
 class Estimator(SiteHandler):
     """How the gradient passes a site. Works as a context manager, as a decorator, and on a program.
+
+    Where no gradient is taken (``infer``, ``sample``, validation) an estimator has nothing to do, and one that changes
+    the draw leaves it as the program has it.
 
     Args:
         sites: Which sites; by default all that it can serve.
@@ -113,7 +134,8 @@ class Estimator(SiteHandler):
                 f"{type(base_of(msg['fn'])).__name__}. Remedy: {_those_that_can(base_of(msg['fn']))}."
             )
         msg["infer"] = {**msg["infer"], "gradient": self, "gradient_taken": True}
-        self.transform(msg)
+        if torch.is_grad_enabled() or _FOR_GRADIENT.get():
+            self.transform(msg)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
@@ -122,6 +144,26 @@ class Estimator(SiteHandler):
         absent = sorted((self._names or frozenset()) - self._seen)
         if error is None and absent:
             raise UnknownNameError("site", absent[0], self._seen, f"of {type(self).__name__}")
+
+
+class NamedAtSites(Messenger):
+    """Lets the estimators act that sites name themselves, as ``infer={"gradient": ...}`` in ``pyro.sample``.
+
+    Args:
+        guide: The nodes of the guide, whose estimators its sites have in the model too.
+    """
+
+    def __init__(self, guide: Mapping[str, Any] | None = None) -> None:
+        super().__init__()
+        self.guide = guide or {}
+
+    def _pyro_sample(self, msg: Message) -> None:
+        if msg["infer"].get("gradient_taken") or isinstance(msg["fn"], _Subsample):
+            return
+        in_guide = self.guide.get(msg["name"])
+        named = msg["infer"].get("gradient") or (in_guide and in_guide["infer"].get("gradient"))
+        if named is not None and (in_guide is not None or not msg["is_observed"]):
+            named.take(msg)
 
 
 def base_of(fn: Any) -> Any:

@@ -11,6 +11,7 @@ from pyro.poutine.runtime import Message
 from torch import Tensor
 
 from ppl_genmodels.distributions.noise import from_noise, noise_of
+from ppl_genmodels.handlers.estimator import NamedAtSites
 from ppl_genmodels.objectives.run import Run
 from ppl_genmodels.structure import is_deterministic
 
@@ -30,7 +31,7 @@ def run_with(run: Run, name: str, values: Tensor, redraw: bool) -> Run:
     count = len(values)
     other = Run(run.program, run.args, run.kwargs, count * run.num_particles, run.step, run.data_size)
     substituted = _Substituted(run, name, values, redraw)
-    with substituted:
+    with NamedAtSites(), substituted:
         other.__dict__["guide"] = other.trace_particles(run.program.guide)  # type: ignore[arg-type]
     return other
 

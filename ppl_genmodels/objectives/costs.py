@@ -15,6 +15,7 @@ from pyro.distributions.util import scale_and_mask
 from torch import Tensor
 
 from ppl_genmodels.errors import ProgramError
+from ppl_genmodels.handlers.estimator import for_gradient
 from ppl_genmodels.objectives.alternatives import run_with
 from ppl_genmodels.objectives.run import Part, Run
 from ppl_genmodels.structure import Node, Structure, plates_of
@@ -144,7 +145,7 @@ class SiteCosts:
         Raises:
             ProgramError: When a term of the objective mixes the particles, which alternatives are.
         """
-        with torch.no_grad():
+        with torch.no_grad(), for_gradient():
             run = run_with(self.run, self.name, draws, redraw)
             linear, mixed = _sorted(self._evaluate(run))
             if mixed:

@@ -19,6 +19,7 @@ from pyro.poutine.indep_messenger import CondIndepStackFrame
 from torch import Tensor
 
 from ppl_genmodels.errors import ProgramError, UnknownNameError
+from ppl_genmodels.handlers.estimator import NamedAtSites
 from ppl_genmodels.program import Program
 from ppl_genmodels.structure import PARTICLES, Node, is_deterministic, sample_sites
 
@@ -82,12 +83,15 @@ class Run:
         """The guide's trace; empty for a program without a guide."""
         if self.program.guide is None:
             return Traced(poutine.Trace())
-        return self.trace_particles(self.program.guide)
+        with NamedAtSites():
+            return self.trace_particles(self.program.guide)
 
     @cached_property
     def model(self) -> Traced:
         """The model's trace with latent values from the guide and observed values from the data."""
-        return self.trace_particles(poutine.replay(self.program.model, trace=self.guide.trace))
+        replayed = poutine.replay(self.program.model, trace=self.guide.trace)
+        with NamedAtSites(self.guide.nodes):
+            return self.trace_particles(replayed)
 
     @cached_property
     def prior(self) -> Traced:

@@ -256,13 +256,13 @@ def test_an_estimator_may_be_named_at_the_site():
 
 def test_two_estimators_of_one_site_are_refused():
     program = as_program(One()).wrap(handlers.ScoreFunction("k")).wrap(handlers.LocalExpectation("k"))
-    with pytest.raises(OptionError, match="'k' is claimed by two.*ScoreFunction and LocalExpectation"):
+    with pytest.raises(OptionError, match=r"'k' is claimed by two.*ScoreFunction and LocalExpectation"):
         obj.elbo().loss(program, X)
 
 
 def test_a_site_that_never_appears_is_refused():
     program = as_program(One()).wrap(handlers.ScoreFunction("kk"))
-    with pytest.raises(UnknownNameError, match="'kk'.*'k'"):
+    with pytest.raises(UnknownNameError, match=r"'kk'.*'k'"):
         obj.elbo().loss(program, X)
 
 
@@ -272,11 +272,11 @@ def test_a_distribution_that_cannot_be_served_is_refused_with_those_that_can():
             pyro.sample("n", dist.Poisson(3.0))
 
     wrapped = as_program((program, program)).wrap(handlers.LocalExpectation("n"))
-    with pytest.raises(ProgramError, match="'n'.*LocalExpectation serves Bernoulli.*got Poisson.*ScoreFunction"):
+    with pytest.raises(ProgramError, match=r"'n'.*LocalExpectation serves Bernoulli.*got Poisson.*ScoreFunction"):
         obj.elbo().loss(wrapped, X)
 
 
 def test_an_objective_that_mixes_particles_is_refused_where_it_cannot_be_served():
     program = as_program(One()).wrap(handlers.LocalExpectation("k"))
-    with pytest.raises(ProgramError, match="'k': LocalExpectation serves terms that are sums.*score_function"):
+    with pytest.raises(ProgramError, match=r"'k': LocalExpectation serves terms that are sums.*score_function"):
         obj.iwae().loss(program, X, num_particles=2)
