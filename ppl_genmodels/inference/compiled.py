@@ -20,6 +20,7 @@ from torch.nn.utils.stateless import _reparametrize_module
 
 from ppl_genmodels.inference.graph_trace import CompileWarning, as_if_not_run, trace
 from ppl_genmodels.inference.lowering import Flat, agree, lower, tidied
+from ppl_genmodels.inference.products import with_fast_products
 from ppl_genmodels.inference.signature import Contents, attributes, changed, shapes, tensors, with_tensors
 from ppl_genmodels.inference.unvalidated import Unvalidated
 from ppl_genmodels.objectives import Objective, Run
@@ -132,7 +133,8 @@ class CompiledGradient:
             self._contents = Contents(self.program)
             if self._contents.signature not in self._graphs:
                 self._kept.append(self._contents)  # keeps every id in the signature taken
-        graphs, layout = self._graphs.setdefault(self._contents.signature, {}), shapes(args, kwargs)
+        graphs = self._graphs.setdefault(self._contents.signature, {})
+        layout = (torch.get_float32_matmul_precision(), *shapes(args, kwargs))
         if layout not in graphs:
             traced = self._trace(args, kwargs, others)
             if traced is None:
@@ -168,7 +170,7 @@ class CompiledGradient:
         if not self.lowered:
             return graph.forward
         try:
-            return lower(graph, inputs)
+            return lower(with_fast_products(graph), inputs)
         except Exception as error:  # the compiler's, of which there is no list
             warnings.warn(
                 f"the compiler cannot lower this step, which is replayed from its graph instead: "
