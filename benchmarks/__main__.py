@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import argparse
+import logging
 import warnings
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from benchmarks.machine import described, pin
+from benchmarks.machine import described, interleaved, pin
 
 PARTS = ("steps", "products", "alone", "short_fits", "growth")
 
@@ -53,6 +54,7 @@ def quieten() -> None:
     """Hides the libraries' warnings, but for one: a step that could not be compiled is not what is timed."""
     from ppl_genmodels.inference import CompileWarning
 
+    logging.getLogger("torch").setLevel(logging.ERROR)
     warnings.simplefilter("ignore")
     warnings.simplefilter("error", CompileWarning)
 
@@ -75,11 +77,22 @@ def measure(only: list[str], rounds: int, device: str) -> dict[str, Any]:
         "products": lambda: products.measure(rounds, device),
         "alone": lambda: alone.measure(device),
         "short_fits": lambda: short_fits.measure(device),
-        "growth": lambda: growth.measure(-(-rounds // 3), device),
+        "growth": lambda: growth.measure(_fewer(rounds), device),
     }
     wanted = [part for part in PARTS if not only or part in only or (part == "steps" and cases)]
     found = {part: parts[part]() for part in wanted}
-    return {"machine": dict.fromkeys(found, described(device, rounds))} | found
+    how = {
+        "alone": "Once, in processes of their own, by the wall's clock",
+        "short_fits": f"Medians over {short_fits.ROUNDS} rounds, in processes of their own, by the wall's clock",
+        "growth": interleaved(device, _fewer(rounds)),
+    }
+    machine = {part: described(device, how.get(part, interleaved(device, rounds))) for part in found}
+    return {"machine": machine} | found
+
+
+def _fewer(rounds: int) -> int:
+    """For the growth, which has many sizes and looks at large ratios."""
+    return -(-rounds // 3)
 
 
 if __name__ == "__main__":

@@ -6,6 +6,7 @@ hand at the axis's middle size.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -14,7 +15,7 @@ from benchmarks.machine import clock
 from benchmarks.tasks import Task, chain, vae
 from benchmarks.ways import LIBRARY, PYRO, REFERENCE, built
 
-__all__ = ["AXES", "WAYS", "Axis", "Grown", "measure", "per_site"]
+__all__ = ["AXES", "WAYS", "Axis", "Grown", "lines", "measure", "per_site"]
 
 WAYS = [REFERENCE, PYRO, f"{LIBRARY}, off", f"{LIBRARY}, trace", f"{LIBRARY}, inductor"]
 
@@ -70,5 +71,6 @@ def per_site(grown: Grown, way: str, many: int = 100, few: int = 10) -> float:
 
 
 def lines(rounds: Rounds, axis: Axis) -> dict[str, list[float]]:
-    """For each way its median ratio at each size."""
-    return {way: [summary(rounds[f"{way} @ {size}"]).median for size in axis.sizes] for way in WAYS}
+    """For each way its median ratio at each size; not a number where it was not to be had."""
+    nothing = [math.nan]
+    return {way: [summary(rounds.get(f"{way} @ {size}", nothing)).median for size in axis.sizes] for way in WAYS}

@@ -12,7 +12,7 @@ import platform
 import time
 from collections.abc import Callable
 
-__all__ = ["clock", "described", "pin"]
+__all__ = ["clock", "described", "interleaved", "pin"]
 
 PACKAGES = ("torch", "pyro-ppl", "pixyz", "numpyro", "jax")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
@@ -42,21 +42,30 @@ def clock(device: str) -> Callable[[], float]:
     return time.process_time if alone and device == "cpu" else time.perf_counter
 
 
-def described(device: str, rounds: int) -> str:
-    """The machine and the versions in words, for the line under a table.
+def described(device: str, how: str) -> str:
+    """How a part was measured, the machine and the versions in words, for the line under a table.
+
+    Args:
+        device: Where the steps were taken.
+        how: What was repeated, and by which clock.
 
     Example:
-        >>> described("cpu", 30).startswith("Medians over 30 rounds")
+        >>> described("cpu", "Once").startswith("Once, float32, on ")
         True
     """
     import torch
 
-    kind = "the process's own clock" if clock(device) is time.process_time else "the wall's clock"
     where = f"{torch.get_num_threads()} of {os.cpu_count()} cores ({platform.machine()})"
     if device == "cuda":
         where += f" and one {torch.cuda.get_device_name()}"
     versions = ", ".join(f"{name} {version}" for name in PACKAGES if (version := _version(name)))
-    return f"Medians over {rounds} rounds with quartiles by {kind}, float32, on {where}; {versions}."
+    return f"{how}, float32, on {where}; {versions}."
+
+
+def interleaved(device: str, rounds: int) -> str:
+    """How a part was measured whose ways take turns in one process."""
+    kind = "process's own clock" if clock(device) is time.process_time else "wall's clock"
+    return f"Medians over {rounds} rounds with quartiles, by the {kind}"
 
 
 def _version(package: str) -> str | None:

@@ -15,7 +15,7 @@ from torch import Tensor
 
 from benchmarks.interleaved import Rounds, Way, ratios
 from benchmarks.machine import clock
-from benchmarks.torch_ways import MediumProducts
+from ppl_genmodels.inference.precision import matmul_precision_set
 
 __all__ = ["REFERENCE", "measure", "ways"]
 
@@ -44,7 +44,7 @@ def ways(device: str) -> dict[str, Way]:
     half = right.bfloat16()
     found = {
         REFERENCE: Way(exact),
-        "torch, float32 by medium products": Way(exact, MediumProducts),
+        "torch, float32 by medium products": Way(exact, matmul_precision_set("medium")),
         "torch, bfloat16": Way(_in_turn([left.bfloat16() for left in lefts], lambda left: left @ half, device)),
     }
     if importlib.util.find_spec("jax") is not None:

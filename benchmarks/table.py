@@ -73,7 +73,7 @@ def growth(found: Grown) -> str:
         rows = [[way, *(_cell(found[name], f"{way} @ {size}") for size in axis.sizes)] for way in GROWN_WAYS]
         if name == "latent sites":
             head.append("per site, 100 against 10")
-            rows = [[*row, f"{per_site(found, row[0]):.2f}"] for row in rows]
+            rows = [[*row, "–" if row[-1] == "–" else f"{per_site(found, row[0]):.2f}"] for row in rows]
         tables.append(markdown(head, rows))
     return "\n\n".join(tables)
 

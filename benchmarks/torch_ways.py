@@ -14,6 +14,7 @@ from torch import Tensor
 from benchmarks.by_hand import by_hand
 from benchmarks.interleaved import Way
 from benchmarks.tasks import Task
+from ppl_genmodels.inference.precision import matmul_precision_set
 
 __all__ = ["compiled", "eager", "reduced", "torch_way"]
 
@@ -63,15 +64,4 @@ def torch_way(
 
 def reduced(task: Task) -> Way:
     """The reference with torch's products of reduced precision, ``set_float32_matmul_precision("medium")``."""
-    return Way(eager(task).step, MediumProducts)
-
-
-class MediumProducts:
-    """While open, torch multiplies matrices of float32 in reduced precision where the processor can."""
-
-    def __enter__(self) -> None:
-        self.before = torch.get_float32_matmul_precision()
-        torch.set_float32_matmul_precision("medium")
-
-    def __exit__(self, *raised: object) -> None:
-        torch.set_float32_matmul_precision(self.before)
+    return Way(eager(task).step, matmul_precision_set("medium"))
