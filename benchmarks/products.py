@@ -13,6 +13,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+import ppl_genmodels.inference.products  # noqa: F401, makes the operation known
 from benchmarks.interleaved import Rounds, Way, ratios
 from benchmarks.machine import clock
 from ppl_genmodels.inference.precision import matmul_precision_set
@@ -47,6 +48,11 @@ def ways(device: str) -> dict[str, Way]:
         "torch, float32 by medium products": Way(exact, matmul_precision_set("medium")),
         "torch, bfloat16": Way(_in_turn([left.bfloat16() for left in lefts], lambda left: left @ half, device)),
     }
+    if device == "cpu" and torch.backends.mkldnn.is_available():
+        weight = right.t().contiguous()
+        found["torch, float32 by oneDNN"] = Way(
+            _in_turn(lefts, lambda left: torch.ops.ppl_genmodels.product(left, weight, None), device)
+        )
     if importlib.util.find_spec("jax") is not None:
         found |= _in_jax(lefts, right, device)
     return found

@@ -23,7 +23,7 @@ extensions = [
 ]
 # The gallery's output lies in the gallery's folder: the same names twice.
 suppress_warnings = ["sphinx_gallery.duplicate_filename"]
-exclude_patterns = ["_build", "gallery/*.py", "gallery/*.rst", "reproductions/*"]
+exclude_patterns = ["_build", "gallery/*.py", "gallery/*.rst", "reproductions/*", "benchmarks/*"]
 
 myst_heading_anchors = 3
 autosummary_generate = False

@@ -81,6 +81,8 @@ class Program(nn.Module):
         for module in self.parts.modules():
             _hold_own_parameters(module)
         self.params = nn.ParameterDict()
+        self.remembered = nn.ModuleList()
+        """What handlers remember from step to step of training; checkpoints keep it, saved programs do not."""
         self._local = _LocalParams(self.params)
         self._structure: Structure | None = None
 
@@ -109,8 +111,14 @@ class Program(nn.Module):
         guide = None if self._guide is None else (transform_guide or transform)(self._guide)
         wrapped = Program(transform(self._model), guide, source=self.source)
         wrapped.parts, wrapped.params = self.parts, self.params
+        wrapped.remembered = nn.ModuleList([*self.remembered, *_states_of(transform, transform_guide)])
         wrapped._local = self._local
         return wrapped
+
+    def weights(self) -> dict[str, Tensor]:
+        """Parameters and buffers, without what handlers remember for training alone."""
+        state = self.state_dict()
+        return {name: value for name, value in state.items() if not name.startswith("remembered.")}
 
     def structure(self, *args: Any, **kwargs: Any) -> Structure:
         """The program's sites and plates, found by one run on the first call and remembered.
@@ -266,6 +274,12 @@ def _hold_own_parameters(module: nn.Module) -> None:
     """Lets a Pyro module that was made before its program run with parameters of its own."""
     if isinstance(module, PyroModule):
         vars(module._pyro_context).setdefault("param_state", {"params": {}, "constraints": {}})
+
+
+def _states_of(*handlers: Any) -> list[nn.Module]:
+    """What handlers remember from step to step."""
+    found = (getattr(handler, "state", None) for handler in handlers)
+    return list(dict.fromkeys(state for state in found if isinstance(state, nn.Module)))
 
 
 def _check_callable(role: str, fn: object) -> None:

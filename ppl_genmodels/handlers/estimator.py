@@ -23,10 +23,11 @@ from torch.distributions import Independent
 from ppl_genmodels.errors import OptionError, ProgramError, UnknownNameError
 from ppl_genmodels.handlers.site_handler import SiteHandler, Sites
 
-__all__ = ["Estimator", "NamedAtSites", "Site", "base_of", "for_gradient"]
+__all__ = ["Estimator", "NamedAtSites", "Site", "at_step", "base_of", "current_step", "for_gradient"]
 
 
 _FOR_GRADIENT = ContextVar("for_gradient", default=False)
+_STEP: ContextVar[int | Tensor] = ContextVar("step", default=0)
 
 
 @contextmanager
@@ -37,6 +38,27 @@ def for_gradient() -> Iterator[None]:
         yield
     finally:
         _FOR_GRADIENT.reset(token)
+
+
+@contextmanager
+def at_step(step: int | Tensor) -> Iterator[None]:
+    """While open, estimators see this training step, a tensor in a traced run."""
+    token = _STEP.set(step)
+    try:
+        yield
+    finally:
+        _STEP.reset(token)
+
+
+def current_step() -> int | Tensor:
+    """The training step of the run that is being made; 0 outside of runs.
+
+    Example:
+        >>> with at_step(3):
+        ...     current_step()
+        3
+    """
+    return _STEP.get()
 
 
 class Site(Protocol):
@@ -63,6 +85,10 @@ class Site(Protocol):
         """The same of terms in which all particles of a datum enter; its first dim is 1."""
 
     @property
+    def mixed_baseline(self) -> Tensor:
+        """What such terms would be without each of the particles, as far as that is known; zero otherwise."""
+
+    @property
     def data_dim(self) -> int | None:
         """The dim along which the costs of other data do not depend on this datum's draw; None when there is none."""
 
@@ -73,7 +99,11 @@ class Site(Protocol):
     def in_layout(self, value: Tensor, inner: int) -> Tensor:
         """A value with so many dims after the batch dims, in batch layout."""
 
-    def alternatives(self, draws: Tensor, redraw: bool) -> tuple[Tensor, Tensor]:
+    @property
+    def objective(self) -> Tensor:
+        """What is maximised as it was drawn, with gradient; a scalar."""
+
+    def alternatives(self, draws: Tensor, redraw: bool, gradient: bool = False) -> tuple[Tensor, Tensor]:
         """What other draws of this site would cost, and the log-density of the guide's draws that depend on it."""
 
 
@@ -106,7 +136,10 @@ class Estimator(SiteHandler):
         """Changes how a site that was taken is drawn and priced."""
 
     def surrogate(self, site: Site) -> Tensor | float:
-        """A zero whose gradient is what the draw of this site does not let through."""
+        """A zero whose gradient is what the draw of this site does not let through.
+
+        One that knows the objective better than by the draw (``Marginalize``) gives the difference instead of a zero.
+        """
         return 0.0
 
     def _pyro_sample(self, msg: Message) -> None:

@@ -9,15 +9,17 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 import torch
+from pyro.poutine.runtime import Message
 from torch import Tensor
 
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.handlers.estimator import Estimator, Site
+from ppl_genmodels.handlers.running_mean import RunningMean
 from ppl_genmodels.handlers.site_handler import Sites, applied
 
 __all__ = ["ScoreFunction", "leave_one_out", "score_function"]
 
-Baseline = Literal["none", "leave_one_out"]
+Baseline = Literal["none", "leave_one_out", "running_mean", "vimco"]
 
 
 class ScoreFunction(Estimator):
@@ -29,14 +31,17 @@ class ScoreFunction(Estimator):
     Args:
         sites: Which sites; by default all.
         baseline: ``"leave_one_out"``, the mean cost of the other particles, or with one particle of the other data of
-            the batch; or ``"none"``.
+            the batch; ``"running_mean"``, the moving average of the costs of earlier steps, zero at the first, one
+            number for each site; ``"vimco"``, as leave-one-out, and in terms that mix the particles the term with
+            this particle's log-weight replaced by the mean of the others'; or ``"none"``. The others leave terms that
+            mix the particles without a baseline, but for the running mean, which has one for them too.
 
     Raises:
         OptionError: When the baseline is unknown.
 
     References:
         Williams (1992), Simple statistical gradient-following algorithms; Mnih and Rezende (2016), Variational
-        Inference for Monte Carlo Objectives, equation 8; Schulman and others (2015), Gradient Estimation Using
+        Inference for Monte Carlo Objectives, equations 8 and 10; Schulman and others (2015), Gradient Estimation Using
         Stochastic Computation Graphs, theorem 1, for the restriction to what is downstream.
 
     Example:
@@ -52,14 +57,33 @@ class ScoreFunction(Estimator):
         if baseline not in get_args(Baseline):
             raise OptionError(f"baseline is one of {', '.join(map(repr, get_args(Baseline)))}; got {baseline!r}.")
         self.baseline = baseline
+        self.state = RunningMean() if baseline == "running_mean" else None
+        """What it remembers from step to step; a part of the program that it is applied to."""
+
+    def take(self, msg: Message) -> None:
+        """Takes a site, and makes room for what is remembered of it."""
+        super().take(msg)
+        if self.state is not None:
+            self.state.add(msg["name"], _device_of(msg["fn"]))
 
     def surrogate(self, site: Site) -> Tensor | float:
         """A zero whose gradient is the score times the cost less the baseline."""
-        cost = site.cost - leave_one_out(site.cost, site.data_dim) if self.baseline == "leave_one_out" else site.cost
+        cost, mixed = self._centered(site)
         weighted = (site.log_prob * cost).sum() / len(site.log_prob)
-        if site.mixed_cost is not None:
-            weighted = weighted + (site.log_prob * site.mixed_cost).sum()
+        if mixed is not None:
+            weighted = weighted + (site.log_prob * mixed).sum()
         return weighted - weighted.detach()
+
+    def _centered(self, site: Site) -> tuple[Tensor, Tensor | None]:
+        """The costs less their baselines."""
+        cost, mixed = site.cost, site.mixed_cost
+        if self.state is not None:
+            now = torch.stack([cost.mean(), cost.new_zeros(()) if mixed is None else mixed.mean()])
+            earlier = self.state(site.name, now)
+            return cost - earlier[0], None if mixed is None else mixed - earlier[1]
+        if self.baseline == "vimco" and mixed is not None:
+            mixed = mixed - site.mixed_baseline
+        return cost if self.baseline == "none" else cost - leave_one_out(cost, site.data_dim), mixed
 
 
 def score_function(target: Any = None, *, sites: Sites = None, baseline: Baseline = "leave_one_out") -> Any:
@@ -88,3 +112,11 @@ def leave_one_out(cost: Tensor, data_dim: int | None = -1) -> Tensor:
         if dim is not None and cost.shape[dim] > 1:
             return (cost.sum(dim, keepdim=True) - cost) / (cost.shape[dim] - 1)
     return torch.zeros_like(cost)
+
+
+def _device_of(fn: Any) -> torch.device | None:
+    """Where the parameters of a distribution lie."""
+    while hasattr(fn, "base_dist"):
+        fn = fn.base_dist
+    found = (getattr(fn, name, None) for name in fn.arg_constraints)
+    return next((value.device for value in found if isinstance(value, Tensor)), None)

@@ -61,7 +61,7 @@ class _Substituted(Messenger):
         """A draw by noise that is the same for all alternatives; by noise of its own where there is no such map."""
         fn, noise = msg["fn"], noise_of(msg["fn"])
         if noise is None:
-            return fn.sample()
+            return fn.rsample() if fn.has_rsample else fn.sample()
         drawn = noise.sample()
         if drawn.dim() <= self.run.structure.max_plate_nesting + len(noise.event_shape):
             return from_noise(fn, drawn)  # the same for all particles as it stands

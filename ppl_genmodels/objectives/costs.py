@@ -44,11 +44,13 @@ class MixedPart:
         values: Shape (particles, data) or (1, data).
         weight: The term's weight.
         mixes_particles: Whether its particles are mixed.
+        without_particle: Gives what the values would be without each of the particles, shape (particles, data).
     """
 
     values: Tensor
     weight: float | Tensor
     mixes_particles: bool
+    without_particle: Callable[[], Tensor] | None = None
 
 
 Parts = list[LinearPart | MixedPart]
@@ -83,7 +85,7 @@ class SiteCosts:
             total = total + _summed_to(value, _plates(one.part.node), plates)
         for other in self._parts:
             if isinstance(other, MixedPart) and not other.mixes_particles:
-                total = total + self._spread(other)
+                total = total + self._spread(other.values, other.weight)
         return total
 
     @property
@@ -100,12 +102,25 @@ class SiteCosts:
     @cached_property
     def mixed_cost(self) -> Tensor | None:
         """The parts that mix particles, in batch layout with one particle; None when there are none."""
-        mixed = [one for one in self._parts if isinstance(one, MixedPart) and one.mixes_particles]
-        return sum((self._spread(one) for one in mixed[1:]), start=self._spread(mixed[0])) if mixed else None
+        mixed = [self._spread(one.values, one.weight) for one in self._mixed]
+        return sum(mixed[1:], start=mixed[0]) if mixed else None
 
-    def _spread(self, part: MixedPart) -> Tensor:
+    @property
+    def mixed_baseline(self) -> Tensor:
+        """What these parts would be without each of the particles, in batch layout; zero where that is not known."""
+        total = torch.zeros((1,) * self.log_prob.dim(), device=self.run.device)
+        for one in self._mixed:
+            if one.without_particle is not None:
+                total = total + self._spread(one.without_particle(), one.weight)
+        return total
+
+    @property
+    def _mixed(self) -> list[MixedPart]:
+        return [one for one in self._parts if isinstance(one, MixedPart) and one.mixes_particles]
+
+    def _spread(self, per_datum: Tensor, weight: float | Tensor) -> Tensor:
         """A per-datum value along the data dim, or summed over the data for a global site."""
-        values = part.values.detach() * part.weight / self.run.batch_rows
+        values = per_datum.detach() * weight / self.run.batch_rows
         if not self.run.is_local(self.node):
             values = values.sum(-1, keepdim=True)
         dims = [values.shape[0]] + [1] * (self.log_prob.dim() - 1)
@@ -128,8 +143,14 @@ class SiteCosts:
         missing = self.run.structure.max_plate_nesting + 1 + inner - value.dim()
         return value.reshape((1,) * missing + tuple(value.shape))
 
-    def alternatives(self, draws: Tensor, redraw: bool) -> tuple[Tensor, Tensor]:
-        r"""What other draws of this site would cost, without gradient.
+    @property
+    def objective(self) -> Tensor:
+        """The linear parts of the objective as they were drawn, with gradient; a scalar."""
+        linear, _ = _sorted(self._parts)
+        return self._cost(self.run, linear).sum() / self.run.num_particles
+
+    def alternatives(self, draws: Tensor, redraw: bool, gradient: bool = False) -> tuple[Tensor, Tensor]:
+        r"""What other draws of this site would cost.
 
         Sites that the guide draws before this one keep their values. Those after it keep them too, or are drawn
         anew, with the same noise for all alternatives.
@@ -137,6 +158,7 @@ class SiteCosts:
         Args:
             draws: Shape (alternatives, particles, \*batch, \*event), in batch layout.
             redraw: Whether the sites after this one are drawn anew.
+            gradient: Whether the gradient passes.
 
         Returns:
             The linear parts of the objective, summed over every plate but the data's, shape (alternatives, particles,
@@ -145,7 +167,7 @@ class SiteCosts:
         Raises:
             ProgramError: When a term of the objective mixes the particles, which alternatives are.
         """
-        with torch.no_grad(), for_gradient():
+        with torch.set_grad_enabled(gradient), for_gradient():
             run = run_with(self.run, self.name, draws, redraw)
             linear, mixed = _sorted(self._evaluate(run))
             if mixed:
@@ -154,13 +176,20 @@ class SiteCosts:
                     f"over sites, such as log_lik and kl; this objective mixes the particles. Remedy: elbo(), or "
                     f"handlers.score_function for this site."
                 )
-            costs = [self._to_data(run, one.part, one.weight * run.share(one.part.node)) for one in linear]
+            cost = self._cost(run, linear)
             after = [node for name, node in run.guide.latent.items() if name in self._after]
             log_probs = [self._to_data(run, Part(node, run.raw_log_prob(node))) for node in after]
-            cost = torch.stack(costs).sum(0)
-            log_prob = torch.stack(log_probs).sum(0) if log_probs else torch.zeros_like(cost)
+            log_prob = sum(log_probs, start=torch.zeros_like(cost))
         layout = (len(draws), -1, *cost.shape[1:])
         return cost.reshape(layout), log_prob.reshape(layout)
+
+    def _cost(self, run: Run, linear: list[LinearPart]) -> Tensor:
+        """The linear parts, summed over every plate but the data's; what is global stands at each datum."""
+        costs = [self._to_data(run, one.part, one.weight * run.share(one.part.node)) for one in linear]
+        dims = [run.num_particles] + [1] * run.structure.max_plate_nesting
+        for dim in self._data_plate:
+            dims[dim] = run.batch_rows
+        return sum(costs, start=torch.zeros(dims, device=run.device))
 
     def _to_data(self, run: Run, part: Part, factor: float | Tensor = 1.0) -> Tensor:
         value = run.batch_layout(part.value) * factor

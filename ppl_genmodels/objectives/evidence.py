@@ -183,15 +183,16 @@ def iwae() -> Objective:
     """
 
     def values(run: Run) -> Tensor:
-        weight = log_weight(run)
-        if weight.shape[1] == run.batch_rows:
-            return weight.logsumexp(0, keepdim=True) - math.log(run.num_particles)
-        bound = weight.logsumexp(0, keepdim=True) - math.log(run.num_particles)
-        return (bound / run.data_size).expand(1, run.batch_rows)
+        bound = log_weight(run).logsumexp(0, keepdim=True) - math.log(run.num_particles)
+        return _over_data(run, bound)
+
+    def without_particle(run: Run) -> Tensor:
+        left_out = _leave_one_out_bound(log_weight(run).detach())
+        return _over_data(run, left_out)
 
     latex = r"\mathbb{E}_q[\log \tfrac{1}{K} \sum_k p(x, z_k) / q(z_k \mid x)]"
-    term = Term("iwae", "E_q[log mean_k p(x,z_k) / q(z_k|x)]", latex, values, mixes_particles=True)
-    return Objective.of(term)
+    formula = "E_q[log mean_k p(x,z_k) / q(z_k|x)]"
+    return Objective.of(Term("iwae", formula, latex, values, True, without_particle))
 
 
 def log_weight(run: Run) -> Tensor:
@@ -214,6 +215,27 @@ def log_weight(run: Run) -> Tensor:
             f"{run.batch_rows} of {run.data_size} rows. Remedy: use batch_size={run.data_size}, or elbo()."
         )
     return difference.mean(-1, keepdim=True) * run.data_size
+
+
+def _over_data(run: Run, bound: Tensor) -> Tensor:
+    """A bound per datum as it is; one of the whole data set spread over the data."""
+    if bound.shape[1] == run.batch_rows:
+        return bound
+    return (bound / run.data_size).expand(-1, run.batch_rows)
+
+
+def _leave_one_out_bound(log_weight: Tensor) -> Tensor:
+    """The bound with each particle's log-weight replaced by the mean of the others'; zero with one particle.
+
+    Mnih and Rezende (2016), Variational Inference for Monte Carlo Objectives, equation 10.
+    """
+    count = len(log_weight)
+    if count == 1:
+        return torch.zeros_like(log_weight)
+    others = (log_weight.sum(0) - log_weight) / (count - 1)
+    itself = torch.eye(count, dtype=torch.bool, device=log_weight.device).unsqueeze(-1)
+    replaced = torch.where(itself, others.unsqueeze(1), log_weight.unsqueeze(0))  # (left out, particles, data)
+    return replaced.logsumexp(1) - math.log(count)
 
 
 def _kl(run: Run, sites: tuple[str, ...], method: Method) -> Tensor:

@@ -161,7 +161,9 @@ class Objective:
         for value, weighted in zip(values.values(), self.weighted, strict=True):
             weight, known = weighted.at(run.step), run.parts_of(value)
             if known is None or weighted.term.mixes_particles:
-                found.append(MixedPart(value, weight, weighted.term.mixes_particles))
+                without = weighted.term.without_particle
+                baseline = None if without is None else partial(without, run)
+                found.append(MixedPart(value, weight, weighted.term.mixes_particles, baseline))
             else:
                 found += [LinearPart(part, weight) for part in known]
         return found

@@ -19,7 +19,7 @@ from pyro.poutine.indep_messenger import CondIndepStackFrame
 from torch import Tensor
 
 from ppl_genmodels.errors import ProgramError, UnknownNameError
-from ppl_genmodels.handlers.estimator import NamedAtSites
+from ppl_genmodels.handlers.estimator import NamedAtSites, at_step
 from ppl_genmodels.program import Program
 from ppl_genmodels.structure import PARTICLES, Node, is_deterministic, sample_sites
 
@@ -89,9 +89,8 @@ class Run:
     @cached_property
     def model(self) -> Traced:
         """The model's trace with latent values from the guide and observed values from the data."""
-        replayed = poutine.replay(self.program.model, trace=self.guide.trace)
-        with NamedAtSites(self.guide.nodes):
-            return self.trace_particles(replayed)
+        named = NamedAtSites(self.guide.nodes)(self.program.model)  # inside, as replaying gives sites the guide's infer
+        return self.trace_particles(poutine.replay(named, trace=self.guide.trace))
 
     @cached_property
     def prior(self) -> Traced:
@@ -102,7 +101,7 @@ class Run:
         """A trace of any callable on this run's data, inside the plate of particles when there are several."""
         dim = -1 - self.structure.max_plate_nesting
         plate = pyro.plate(PARTICLES, self.num_particles, dim=dim) if self.num_particles > 1 else nullcontext()
-        with poutine.trace(graph_type="flat") as tracer, plate:
+        with at_step(self.step), poutine.trace(graph_type="flat") as tracer, plate:
             fn(*self.args, **self.kwargs)
         return Traced(tracer.trace)
 

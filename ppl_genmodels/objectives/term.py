@@ -26,6 +26,8 @@ class Term:
         latex: Its formula in LaTeX.
         values: From a run to its values in nats, shape (particles, data) or (1, data).
         mixes_particles: Whether all particles of a datum enter one value.
+        without_particle: For a term that mixes particles, from a run to what the value would be if each particle were
+            replaced by something that does not depend on it, shape (particles, data); a baseline, without gradient.
     """
 
     name: str
@@ -33,6 +35,7 @@ class Term:
     latex: str
     values: Callable[[Run], Tensor]
     mixes_particles: bool = False
+    without_particle: Callable[[Run], Tensor] | None = None
 
 
 def named(base: str, sites: tuple[str, ...]) -> str:

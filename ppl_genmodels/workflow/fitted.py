@@ -206,7 +206,7 @@ class Fitted:
         Raises:
             RunFolderError: When a file cannot be written.
         """
-        write_tensors(folder / WEIGHTS, self._program.state_dict())
+        write_tensors(folder / WEIGHTS, self._program.weights())
         write_json(folder / CARD, self.card)
         write_text(folder / HISTORY, self.history.to_csv(index=False))
 

@@ -16,7 +16,7 @@ from ppl_genmodels.errors import CheckpointError, PplError
 from ppl_genmodels.inference.state import module_device, placed, read_json, read_tensors
 from ppl_genmodels.models import catalogue
 from ppl_genmodels.program import Program, as_program
-from ppl_genmodels.workflow.card import example_inputs, fingerprint
+from ppl_genmodels.workflow.card import example_inputs
 from ppl_genmodels.workflow.fitted import CARD, HISTORY, WEIGHTS, Fitted
 
 __all__ = ["load"]
@@ -111,8 +111,9 @@ def _build(recorded: dict[str, Any], folder: Path) -> Any:
 
 
 def _restore(program: Program, weights: dict[str, Tensor], folder: Path) -> None:
-    mine = fingerprint(program)
-    theirs = {name: list(tensor.shape) for name, tensor in weights.items()}
+    mine, theirs = (
+        {name: list(tensor.shape) for name, tensor in each.items()} for each in (program.weights(), weights)
+    )
     if mine != theirs:
         name = next(n for n in sorted({*mine, *theirs}) if mine.get(n) != theirs.get(n))
         there, here = (
@@ -122,4 +123,4 @@ def _restore(program: Program, weights: dict[str, Tensor], folder: Path) -> None
             f"the weights in {folder / WEIGHTS} belong to another program: {name} {there} there and {here} here. "
             f"Remedy: build the program with the options of the fit."
         )
-    program.load_state_dict(weights)
+    program.load_state_dict(weights, strict=False)  # what handlers remember is not among the weights

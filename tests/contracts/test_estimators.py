@@ -124,6 +124,14 @@ ESTIMATORS = {
     "score function, leave one out": handlers.ScoreFunction,
     "local expectation": handlers.LocalExpectation,
     "reparameterize and marginalize": handlers.ReparameterizeAndMarginalize,
+    "score function, running mean": lambda: handlers.ScoreFunction(baseline="running_mean"),
+    "score function, vimco": lambda: handlers.ScoreFunction(baseline="vimco"),
+    "disarm": handlers.DisARM,
+    "marginalize": lambda: handlers.Marginalize(lambda msg: msg["name"] in ("k", "bit")),
+}
+CANNOT_SERVE = {
+    ("disarm", One): "serves Bernoulli sites, and the only site is categorical",
+    ("marginalize", Two): "serves sites with one element for each datum, and both have two",
 }
 
 
@@ -152,6 +160,8 @@ def largest_error(program, estimator, particles=1):
 @pytest.mark.parametrize("name", ESTIMATORS)
 @pytest.mark.parametrize("particles", [1, 3])
 def test_the_mean_is_the_enumerated_gradient(make, name, particles):
+    if (name, make) in CANNOT_SERVE:
+        pytest.skip(f"{name} {CANNOT_SERVE[name, make]}")
     torch.manual_seed(2)
     assert largest_error(make(), ESTIMATORS[name](), particles) < 4.5
 
@@ -194,7 +204,8 @@ def test_variances_are_ordered_as_published():
     """Tokui and Sato (2017): the score function's falls with a baseline, then by local expectation, then by RAM."""
     torch.manual_seed(2)
     program = Two()
-    variances = [gradients(program, make()).var(0).sum().item() for make in ESTIMATORS.values()]
+    ordered = list(ESTIMATORS)[:4]
+    variances = [gradients(program, ESTIMATORS[name]()).var(0).sum().item() for name in ordered]
     assert variances == sorted(variances, reverse=True)
 
 

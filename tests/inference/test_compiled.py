@@ -50,6 +50,19 @@ class OneHot(Discrete):
             pyro.sample("y", dist.OneHotCategorical(logits=self.logits(x)))
 
 
+class Bits(Discrete):
+    """A vector of bits for each datum."""
+
+    def model(self, x):
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", dist.Bernoulli(x.new_full((3,), 0.4)).to_event(1))
+            pyro.sample("x", dist.Normal(y @ self.means, 1.0).to_event(1), obs=x)
+
+    def guide(self, x):
+        with pyro.plate("data", len(x)):
+            pyro.sample("y", dist.Bernoulli(logits=self.logits(x)).to_event(1))
+
+
 class Normalized(VAE):
     """Batch normalization: buffers that change at every step."""
 
@@ -80,6 +93,12 @@ CASES = {
     "score function": (Discrete, obj.elbo(), 1, X),
     "score function, particles": (Discrete, obj.elbo() + obj.iwae(), 3, X),
     "one-hot": (OneHot, obj.elbo(), 3, X),
+    "running mean": (lambda: handlers.score_function(Discrete(), baseline="running_mean"), obj.elbo(), 1, X),
+    "vimco": (lambda: handlers.score_function(Discrete(), baseline="vimco"), obj.iwae(), 3, X),
+    "local expectation": (lambda: handlers.local_expectation(Bits()), obj.elbo(), 2, X),
+    "marginalized element": (lambda: handlers.reparameterize_and_marginalize(Bits()), obj.elbo(), 2, X),
+    "disarm": (lambda: handlers.disarm(Bits()), obj.elbo(), 2, X),
+    "marginalized site": (lambda: handlers.marginalize(OneHot()), obj.elbo(), 1, X),
     "amortized": (amortized, obj.elbo(), 2, X),
     "missing values": (lambda: handlers.mask_missing(vae()), obj.elbo(), 1, MISSING),
     "batch normalization": (Normalized, obj.elbo(), 1, X),

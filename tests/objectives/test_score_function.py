@@ -8,6 +8,7 @@ from torch import nn
 
 from ppl_genmodels import Program, as_program, handlers
 from ppl_genmodels import objectives as obj
+from ppl_genmodels.objectives.evidence import log_weight as log_weights
 
 ROWS, CLASSES = 3, 4
 
@@ -88,7 +89,11 @@ def test_baseline_lowers_the_variance(particles):
     assert with_baseline < without
 
 
-def test_importance_weighted_gradient_is_unbiased():
+BASELINES = ["none", "leave_one_out", "running_mean", "vimco"]
+
+
+@pytest.mark.parametrize("baseline", BASELINES)
+def test_importance_weighted_gradient_is_unbiased(baseline):
     """The bound with two particles, enumerated over all pairs of joint states."""
     torch.manual_seed(1)
     program, draws = Mixture(), 1000
@@ -106,9 +111,38 @@ def test_importance_weighted_gradient_is_unbiased():
             (q1, w1), (q2, w2) = log_joint(*first), log_joint(*second)
             total = total + (q1 + q2).exp() * (torch.logaddexp(w1, w2) - torch.log(torch.tensor(2.0)))
     exact = torch.cat([g.reshape(-1) for g in torch.autograd.grad(total.mean(), list(program.parameters()))])
-    samples = gradients(program, obj.iwae(), 2, draws)
+    samples = gradients(handlers.score_function(program, baseline=baseline), obj.iwae(), 2, draws)
     error = samples.std(0) / draws**0.5
     assert ((samples.mean(0) - exact).abs() < 4.5 * error + 1e-6).all()
+
+
+@pytest.mark.parametrize("particles", [2, 8])
+def test_vimco_lowers_the_variance_of_importance_weighted_gradients(particles):
+    variance = {}
+    for baseline in ("leave_one_out", "vimco"):
+        torch.manual_seed(1)
+        program = handlers.score_function(Mixture(), baseline=baseline)
+        variance[baseline] = gradients(program, obj.iwae(), particles, 300).var(0).sum()
+    assert variance["vimco"] < variance["leave_one_out"]
+
+
+def test_vimco_replaces_one_log_weight_by_the_mean_of_the_others():
+    """The baseline of each particle, written out for three particles."""
+    run = obj.Run(as_program(Mixture()), (X,), {}, 3)
+    (weighted,) = obj.iwae().weighted
+    found, log_weight = weighted.term.without_particle(run), log_weights(run)
+    for left_out in range(3):
+        first, second = (log_weight[k] for k in range(3) if k != left_out)
+        geometric = (first.exp() * second.exp()).sqrt()
+        expected = ((first.exp() + second.exp() + geometric) / 3).log()
+        torch.testing.assert_close(found[left_out], expected)
+
+
+def test_vimco_with_one_particle_has_no_baseline():
+    torch.manual_seed(1)
+    one = gradients(handlers.score_function(Mixture(), baseline="vimco"), obj.iwae(), 1, 3)
+    torch.manual_seed(1)
+    assert torch.equal(one, gradients(handlers.score_function(Mixture(), baseline="none"), obj.iwae(), 1, 3))
 
 
 def test_global_discrete_site_is_unbiased():
