@@ -1,8 +1,8 @@
 """One way in a process of its own: the time of its first step, of a later one, and the memory at its peak.
 
 Convention of this module: run as ``python -m benchmarks.worker CASE WAY DEVICE``, it prints one line of JSON. The
-libraries are imported before the clock starts; what of torch's compiler is imported by its first use counts. Memory is
-what the system held for the process, and on a GPU what torch held.
+libraries are imported before the clock starts, and that part of torch's compiler which any optimizer of torch imports;
+what its first use imports counts. Memory is what the system held for the process, and on a GPU what torch held.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from pathlib import Path
 
 import pyro
 import torch
+import torch._dynamo
 
 from benchmarks.interleaved import Way
 from benchmarks.tasks import CASES
