@@ -6,7 +6,7 @@ import warnings
 from importlib.metadata import version as version_of
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
-warnings.filterwarnings("ignore", message=".*ArviZ is undergoing a major refactor")
+warnings.filterwarnings("ignore", message=r"\s*ArviZ is undergoing a major refactor")
 
 project = "ppl_genmodels"
 author = project_copyright = "the ppl_genmodels authors"
