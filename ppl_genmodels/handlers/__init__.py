@@ -11,6 +11,7 @@ from ppl_genmodels.handlers.local_expectation import (
 )
 from ppl_genmodels.handlers.marginalize import Marginalize, marginalize
 from ppl_genmodels.handlers.mask_missing import MaskMissing, mask_missing
+from ppl_genmodels.handlers.muprop import MuProp, muprop
 from ppl_genmodels.handlers.score_function import ScoreFunction, score_function
 from ppl_genmodels.handlers.site_handler import SiteHandler, Sites
 from ppl_genmodels.handlers.straight_through import StraightThrough, straight_through
@@ -22,6 +23,7 @@ __all__ = [
     "LocalExpectation",
     "Marginalize",
     "MaskMissing",
+    "MuProp",
     "ReparameterizeAndMarginalize",
     "ScoreFunction",
     "SiteHandler",
@@ -32,6 +34,7 @@ __all__ = [
     "local_expectation",
     "marginalize",
     "mask_missing",
+    "muprop",
     "reparameterize_and_marginalize",
     "score_function",
     "straight_through",

@@ -13,6 +13,7 @@ import torch.distributions as torch_dist
 from torch import Tensor
 
 from ppl_genmodels.handlers.estimator import Estimator, Site, base_of
+from ppl_genmodels.handlers.later import REDRAWN
 from ppl_genmodels.handlers.site_handler import Sites, applied
 
 __all__ = ["DisARM", "disarm", "opposite"]
@@ -53,7 +54,7 @@ class DisARM(Estimator):
         inner = len(site.fn.event_shape)
         logits, value = (site.in_layout(each, inner) for each in (base_of(site.fn).logits, site.value))
         other = opposite(value, logits.detach())
-        cost, _ = site.alternatives(torch.stack([value, other]), redraw=True)
+        cost, _ = site.alternatives(torch.stack([value, other]), REDRAWN)
         difference = (cost[0] - cost[1]).reshape(*cost.shape[1:], *(1,) * inner)
         estimate = 0.5 * difference * (value - other) * logits.detach().abs().sigmoid()
         total = (estimate * logits).sum() / len(site.log_prob)

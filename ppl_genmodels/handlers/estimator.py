@@ -101,10 +101,23 @@ class Site(Protocol):
 
     @property
     def objective(self) -> Tensor:
-        """What is maximised as it was drawn, with gradient; a scalar."""
+        """What is maximised as it was drawn, with gradient, in the layout of the costs of alternatives."""
 
-    def alternatives(self, draws: Tensor, redraw: bool, gradient: bool = False) -> tuple[Tensor, Tensor]:
-        """What other draws of this site would cost, and the log-density of the guide's draws that depend on it."""
+    def alternatives(self, draws: Tensor, later: Any, gradient: bool = False) -> tuple[Tensor, Tensor]:
+        """What other draws of this site would cost, and the log-density of the guide's draws that depend on it.
+
+        What becomes of the sites drawn after it is one of ``handlers/later.py``.
+        """
+
+    def around(self, draw: Tensor, later: Any) -> tuple[Tensor, Tensor]:
+        """What another draw of this site would cost, as :attr:`cost`, and the gradient of the objective in it."""
+
+    @property
+    def inputs(self) -> Tensor:
+        """The data that have a row for each datum, as one vector for each, shape (data, features)."""
+
+    def per_datum(self, values: Tensor) -> Tensor:
+        """Values in nats for each datum, shape (data,), laid out and scaled as costs are."""
 
 
 class Estimator(SiteHandler):

@@ -12,6 +12,7 @@ from torch import Tensor
 
 from ppl_genmodels.handlers.estimator import Estimator, Site
 from ppl_genmodels.handlers.finite import flips_of, is_finite
+from ppl_genmodels.handlers.later import KEPT, REDRAWN
 from ppl_genmodels.handlers.site_handler import Sites, applied
 
 __all__ = ["LocalExpectation", "ReparameterizeAndMarginalize", "local_expectation", "reparameterize_and_marginalize"]
@@ -47,7 +48,7 @@ class LocalExpectation(_Summed):
     def surrogate(self, site: Site) -> Tensor | float:
         """A zero whose gradient sums over the values of each element."""
         flips = flips_of(site)
-        cost, log_after = (flips.by_value(each) for each in site.alternatives(flips.draws, redraw=False))
+        cost, log_after = (flips.by_value(each) for each in site.alternatives(flips.draws, KEPT))
         weight = (flips.log_prob.detach() + log_after).softmax(1)
         return _without_value(site, flips.log_prob * (weight * cost))
 
@@ -74,7 +75,7 @@ class ReparameterizeAndMarginalize(_Summed):
     def surrogate(self, site: Site) -> Tensor | float:
         """A zero whose gradient sums over the values of each element."""
         flips = flips_of(site)
-        cost, _ = site.alternatives(flips.draws, redraw=True)
+        cost, _ = site.alternatives(flips.draws, REDRAWN)
         return _without_value(site, flips.log_prob.exp() * flips.by_value(cost))
 
 

@@ -13,6 +13,7 @@ from torch import Tensor
 from ppl_genmodels.errors import ProgramError
 from ppl_genmodels.handlers.estimator import Estimator, Site
 from ppl_genmodels.handlers.finite import flips_of, is_finite
+from ppl_genmodels.handlers.later import REDRAWN
 from ppl_genmodels.handlers.site_handler import Sites, applied
 
 __all__ = ["Marginalize", "marginalize"]
@@ -69,8 +70,8 @@ class Marginalize(Estimator):
                 f"{len(flips.log_prob)} elements, whose joint values multiply. Remedy: LocalExpectation sums over one "
                 f"element at a time."
             )
-        drawn = site.objective
-        cost, _ = site.alternatives(flips.draws, redraw=True, gradient=True)
+        drawn = site.objective.sum() / len(site.objective)
+        cost, _ = site.alternatives(flips.draws, REDRAWN, gradient=True)
         expected = (flips.log_prob.exp() * flips.by_value(cost)).sum() / len(cost[0])
         return expected - drawn
 

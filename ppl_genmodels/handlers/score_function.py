@@ -10,10 +10,11 @@ from typing import Any, Literal, get_args
 
 import torch
 from pyro.poutine.runtime import Message
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.handlers.estimator import Estimator, Site
+from ppl_genmodels.handlers.learned_baseline import LearnedBaseline
 from ppl_genmodels.handlers.running_mean import RunningMean
 from ppl_genmodels.handlers.site_handler import Sites, applied
 
@@ -33,15 +34,20 @@ class ScoreFunction(Estimator):
         baseline: ``"leave_one_out"``, the mean cost of the other particles, or with one particle of the other data of
             the batch; ``"running_mean"``, the moving average of the costs of earlier steps, zero at the first, one
             number for each site; ``"vimco"``, as leave-one-out, and in terms that mix the particles the term with
-            this particle's log-weight replaced by the mean of the others'; or ``"none"``. The others leave terms that
-            mix the particles without a baseline, but for the running mean, which has one for them too.
+            this particle's log-weight replaced by the mean of the others'; or ``"none"``. A module is a learned
+            baseline: it maps the data, flattened, shape (data, features), to what the running mean does not foresee of
+            the cost, shape (data, 1), and is trained for that, by least squares, beside the program. Terms that mix the
+            particles have the running mean with a running or learned baseline, none with the others.
 
     Raises:
-        OptionError: When the baseline is unknown.
+        OptionError: When the baseline is none of these.
+        ProgramError: When a learned baseline does not give one number for each datum.
 
     References:
         Williams (1992), Simple statistical gradient-following algorithms; Mnih and Rezende (2016), Variational
-        Inference for Monte Carlo Objectives, equations 8 and 10; Schulman and others (2015), Gradient Estimation Using
+        Inference for Monte Carlo Objectives, equations 8 and 10; Mnih and Gregor (2014), Neural Variational Inference
+        and Learning in Belief Networks, section 2.3, for the learned baseline, here without their scaling by a running
+        variance; Schulman and others (2015), Gradient Estimation Using
         Stochastic Computation Graphs, theorem 1, for the restriction to what is downstream.
 
     Example:
@@ -52,26 +58,30 @@ class ScoreFunction(Estimator):
         'ScoreFunction'
     """
 
-    def __init__(self, sites: Sites = None, baseline: Baseline = "leave_one_out") -> None:
+    def __init__(self, sites: Sites = None, baseline: Baseline | nn.Module = "leave_one_out") -> None:
         super().__init__(sites)
-        if baseline not in get_args(Baseline):
-            raise OptionError(f"baseline is one of {', '.join(map(repr, get_args(Baseline)))}; got {baseline!r}.")
         self.baseline = baseline
-        self.state = RunningMean() if baseline == "running_mean" else None
+        self.state = _state(baseline)
         """What it remembers from step to step; a part of the program that it is applied to."""
 
     def take(self, msg: Message) -> None:
         """Takes a site, and makes room for what is remembered of it."""
         super().take(msg)
         if self.state is not None:
-            self.state.add(msg["name"], _device_of(msg["fn"]))
+            self._memory.add(msg["name"], _device_of(msg["fn"]))
+
+    @property
+    def _memory(self) -> RunningMean:
+        return self.state.running if isinstance(self.state, LearnedBaseline) else self.state  # type: ignore[return-value]
 
     def surrogate(self, site: Site) -> Tensor | float:
         """A zero whose gradient is the score times the cost less the baseline."""
         cost, mixed = self._centered(site)
-        weighted = (site.log_prob * cost).sum() / len(site.log_prob)
+        weighted = (site.log_prob * cost.detach()).sum() / len(site.log_prob)
         if mixed is not None:
             weighted = weighted + (site.log_prob * mixed).sum()
+        if isinstance(self.state, LearnedBaseline):
+            weighted = weighted + self.state.fit_of(cost)
         return weighted - weighted.detach()
 
     def _centered(self, site: Site) -> tuple[Tensor, Tensor | None]:
@@ -79,14 +89,15 @@ class ScoreFunction(Estimator):
         cost, mixed = site.cost, site.mixed_cost
         if self.state is not None:
             now = torch.stack([cost.mean(), cost.new_zeros(()) if mixed is None else mixed.mean()])
-            earlier = self.state(site.name, now)
-            return cost - earlier[0], None if mixed is None else mixed - earlier[1]
+            earlier = self._memory(site.name, now)
+            cost, mixed = cost - earlier[0], None if mixed is None else mixed - earlier[1]
+            return (cost - self.state(site) if isinstance(self.state, LearnedBaseline) else cost), mixed
         if self.baseline == "vimco" and mixed is not None:
             mixed = mixed - site.mixed_baseline
         return cost if self.baseline == "none" else cost - leave_one_out(cost, site.data_dim), mixed
 
 
-def score_function(target: Any = None, *, sites: Sites = None, baseline: Baseline = "leave_one_out") -> Any:
+def score_function(target: Any = None, *, sites: Sites = None, baseline: Baseline | nn.Module = "leave_one_out") -> Any:
     """:class:`ScoreFunction` applied to a callable or a program; the handler itself without one.
 
     Example:
@@ -112,6 +123,20 @@ def leave_one_out(cost: Tensor, data_dim: int | None = -1) -> Tensor:
         if dim is not None and cost.shape[dim] > 1:
             return (cost.sum(dim, keepdim=True) - cost) / (cost.shape[dim] - 1)
     return torch.zeros_like(cost)
+
+
+def _state(baseline: Any) -> RunningMean | LearnedBaseline | None:
+    """What a baseline remembers.
+
+    Raises:
+        OptionError: When there is no such baseline.
+    """
+    if isinstance(baseline, nn.Module):
+        return LearnedBaseline(baseline)
+    if baseline not in get_args(Baseline):
+        known = ", ".join(map(repr, get_args(Baseline)))
+        raise OptionError(f"baseline is one of {known} or a module, which is learned; got {baseline!r}.")
+    return RunningMean() if baseline == "running_mean" else None
 
 
 def _device_of(fn: Any) -> torch.device | None:

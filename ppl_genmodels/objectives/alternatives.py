@@ -6,31 +6,32 @@ particles, the alternatives outermost.
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
-from ppl_genmodels.distributions.noise import from_noise, noise_of
 from ppl_genmodels.handlers.estimator import NamedAtSites
+from ppl_genmodels.handlers.later import Later
 from ppl_genmodels.objectives.run import Run
 from ppl_genmodels.structure import is_deterministic
 
 __all__ = ["run_with"]
 
 
-def run_with(run: Run, name: str, values: Tensor, redraw: bool) -> Run:
+def run_with(run: Run, name: str, values: Tensor, later: Later) -> Run:
     """A run in which the guide's sites before a site keep their draws and the site has other values.
 
     Args:
         run: The run that was made.
         name: The site.
         values: Shape (alternatives, particles, \\*batch, \\*event), with a dim for each plate dim of the run.
-        redraw: Whether sites after it are drawn anew, by noise that all alternatives share; otherwise they keep their
-            draws.
+        later: What becomes of the sites after it.
     """
     count = len(values)
     other = Run(run.program, run.args, run.kwargs, count * run.num_particles, run.step, run.data_size)
-    substituted = _Substituted(run, name, values, redraw)
+    substituted = _Substituted(run, name, values, later)
     with NamedAtSites(), substituted:
         other.__dict__["guide"] = other.trace_particles(run.program.guide)  # type: ignore[arg-type]
     return other
@@ -39,9 +40,9 @@ def run_with(run: Run, name: str, values: Tensor, redraw: bool) -> Run:
 class _Substituted(Messenger):
     """Gives the sites of a guide their values in the alternatives."""
 
-    def __init__(self, run: Run, name: str, values: Tensor, redraw: bool) -> None:
+    def __init__(self, run: Run, name: str, values: Tensor, later: Later) -> None:
         super().__init__()
-        self.run, self.name, self.values, self.redraw = run, name, values, redraw
+        self.run, self.name, self.values, self.later = run, name, values, later
         self.reached = False
 
     def _pyro_sample(self, msg: Message) -> None:
@@ -50,23 +51,23 @@ class _Substituted(Messenger):
             return
         if name == self.name:
             msg["value"], self.reached = self._as_particles(self.values, msg), True
-        elif self.reached and self.redraw:
-            msg["value"] = self._drawn(msg)
         else:
             held = self._in_layout(nodes[name]["value"], len(nodes[name]["fn"].event_shape))
-            msg["value"] = self._as_particles(held.expand(len(self.values), *held.shape), msg)
+            kept = self._as_particles(held.expand(len(self.values), *held.shape), msg)
+            msg["value"] = self.later(name, msg["fn"], kept, self._share(msg)) if self.reached else kept
         msg["done"] = True
 
-    def _drawn(self, msg: Message) -> Tensor:
-        """A draw by noise that is the same for all alternatives; by noise of its own where there is no such map."""
-        fn, noise = msg["fn"], noise_of(msg["fn"])
-        if noise is None:
-            return fn.rsample() if fn.has_rsample else fn.sample()
-        drawn = noise.sample()
-        if drawn.dim() <= self.run.structure.max_plate_nesting + len(noise.event_shape):
-            return from_noise(fn, drawn)  # the same for all particles as it stands
-        shared = drawn[: self.run.num_particles]
-        return from_noise(fn, shared.repeat(len(self.values), *(1 for _ in shared.shape[1:])))
+    def _share(self, msg: Message) -> Callable[[Tensor], Tensor]:
+        """Makes noise of a site the same for all alternatives."""
+        count, particles, nesting = len(self.values), self.run.num_particles, self.run.structure.max_plate_nesting
+        batch_dims = len(msg["fn"].batch_shape)
+
+        def share(noise: Tensor) -> Tensor:
+            if batch_dims <= nesting:
+                return noise  # the same for all particles as it stands
+            return noise[:particles].repeat(count, *(1 for _ in noise.shape[1:]))
+
+        return share
 
     def _in_layout(self, value: Tensor, event_dim: int) -> Tensor:
         missing = self.run.structure.max_plate_nesting + 1 + event_dim - value.dim()

@@ -6,7 +6,8 @@ run, of size 1 where it is not repeated. Costs are what is maximised.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from dataclasses import dataclass
 from functools import cached_property
 
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from ppl_genmodels.errors import ProgramError
 from ppl_genmodels.handlers.estimator import for_gradient
+from ppl_genmodels.handlers.later import Later, Linear
 from ppl_genmodels.objectives.alternatives import run_with
 from ppl_genmodels.objectives.run import Part, Run
 from ppl_genmodels.structure import Node, Structure, plates_of
@@ -85,7 +87,7 @@ class SiteCosts:
             total = total + _summed_to(value, _plates(one.part.node), plates)
         for other in self._parts:
             if isinstance(other, MixedPart) and not other.mixes_particles:
-                total = total + self._spread(other.values, other.weight)
+                total = total + self._spread(other.values.detach(), other.weight)
         return total
 
     @property
@@ -102,7 +104,7 @@ class SiteCosts:
     @cached_property
     def mixed_cost(self) -> Tensor | None:
         """The parts that mix particles, in batch layout with one particle; None when there are none."""
-        mixed = [self._spread(one.values, one.weight) for one in self._mixed]
+        mixed = [self._spread(one.values.detach(), one.weight) for one in self._mixed]
         return sum(mixed[1:], start=mixed[0]) if mixed else None
 
     @property
@@ -120,7 +122,7 @@ class SiteCosts:
 
     def _spread(self, per_datum: Tensor, weight: float | Tensor) -> Tensor:
         """A per-datum value along the data dim, or summed over the data for a global site."""
-        values = per_datum.detach() * weight / self.run.batch_rows
+        values = per_datum * weight / self.run.batch_rows
         if not self.run.is_local(self.node):
             values = values.sum(-1, keepdim=True)
         dims = [values.shape[0]] + [1] * (self.log_prob.dim() - 1)
@@ -138,6 +140,18 @@ class SiteCosts:
         local = self.run.is_local(self.node)
         return self.log_prob.dim() + self.run.structure.data_dim if local else None
 
+    @property
+    def inputs(self) -> Tensor:
+        """The data that have a row for each datum, as one vector for each, shape (data, features)."""
+        rows = self.run.batch_rows
+        data = [each for each in (*self.run.args, *self.run.kwargs.values()) if isinstance(each, Tensor) and each.dim()]
+        flat = [each.reshape(rows, -1).to(self.log_prob.dtype) for each in data if len(each) == rows]
+        return torch.cat(flat, -1) if flat else torch.zeros(rows, 0, device=self.run.device)
+
+    def per_datum(self, values: Tensor) -> Tensor:
+        """Values in nats for each datum, shape (data,) or (particles, data), laid out and scaled as costs are."""
+        return self._spread(values.reshape(-1, self.run.batch_rows), 1.0)
+
     def in_layout(self, value: Tensor, inner: int) -> Tensor:
         """A value with so many dims after the batch dims, in batch layout."""
         missing = self.run.structure.max_plate_nesting + 1 + inner - value.dim()
@@ -145,19 +159,16 @@ class SiteCosts:
 
     @property
     def objective(self) -> Tensor:
-        """The linear parts of the objective as they were drawn, with gradient; a scalar."""
+        """The linear parts of the objective as they were drawn, laid out as those of alternatives, with gradient."""
         linear, _ = _sorted(self._parts)
-        return self._cost(self.run, linear).sum() / self.run.num_particles
+        return self._cost(self.run, linear)
 
-    def alternatives(self, draws: Tensor, redraw: bool, gradient: bool = False) -> tuple[Tensor, Tensor]:
-        r"""What other draws of this site would cost.
-
-        Sites that the guide draws before this one keep their values. Those after it keep them too, or are drawn
-        anew, with the same noise for all alternatives.
+    def alternatives(self, draws: Tensor, later: Later, gradient: bool = False) -> tuple[Tensor, Tensor]:
+        r"""What other draws of this site would cost. Sites that the guide draws before this one keep their draws.
 
         Args:
             draws: Shape (alternatives, particles, \*batch, \*event), in batch layout.
-            redraw: Whether the sites after this one are drawn anew.
+            later: What becomes of the sites after this one.
             gradient: Whether the gradient passes.
 
         Returns:
@@ -167,21 +178,51 @@ class SiteCosts:
         Raises:
             ProgramError: When a term of the objective mixes the particles, which alternatives are.
         """
-        with torch.set_grad_enabled(gradient), for_gradient():
-            run = run_with(self.run, self.name, draws, redraw)
-            linear, mixed = _sorted(self._evaluate(run))
-            if mixed:
-                raise ProgramError(
-                    f"site '{self.name}': {type(self.node['infer']['gradient']).__name__} serves terms that are sums "
-                    f"over sites, such as log_lik and kl; this objective mixes the particles. Remedy: elbo(), or "
-                    f"handlers.score_function for this site."
-                )
+        with torch.set_grad_enabled(gradient), self._elsewhere(later):
+            run, linear = self._exchanged(draws, later)
             cost = self._cost(run, linear)
             after = [node for name, node in run.guide.latent.items() if name in self._after]
             log_probs = [self._to_data(run, Part(node, run.raw_log_prob(node))) for node in after]
             log_prob = sum(log_probs, start=torch.zeros_like(cost))
         layout = (len(draws), -1, *cost.shape[1:])
         return cost.reshape(layout), log_prob.reshape(layout)
+
+    def around(self, draw: Tensor, later: Later) -> tuple[Tensor, Tensor]:
+        r"""What another draw would cost, and how that changes with the draw.
+
+        Args:
+            draw: Shape (particles, \*batch, \*event), in batch layout.
+            later: What becomes of the sites after this one.
+
+        Returns:
+            The parts downstream as in :attr:`cost`, and the gradient of the objective in the draw, of its shape.
+
+        Raises:
+            ProgramError: As :meth:`alternatives`.
+        """
+        with torch.enable_grad(), self._elsewhere(later):
+            moved = draw.detach().expand(self.run.num_particles, *draw.shape[1:]).requires_grad_()
+            run, linear = self._exchanged(moved.unsqueeze(0), later)
+            (slope,) = torch.autograd.grad(self._cost(run, linear).sum(), moved, materialize_grads=True)
+            there = SiteCosts(run, run.guide.nodes[self.name], list(linear), self._evaluate)
+            return there.cost, slope
+
+    @contextmanager
+    def _elsewhere(self, later: Later) -> Iterator[None]:
+        with for_gradient(), Linear() if later.is_linear else nullcontext():
+            yield
+
+    def _exchanged(self, draws: Tensor, later: Later) -> tuple[Run, list[LinearPart]]:
+        """The run with other draws, and the parts of the objective on it."""
+        run = run_with(self.run, self.name, draws, later)
+        linear, mixed = _sorted(self._evaluate(run))
+        if mixed:
+            raise ProgramError(
+                f"site '{self.name}': {type(self.node['infer']['gradient']).__name__} serves terms that are sums "
+                f"over sites, such as log_lik and kl; this objective mixes the particles. Remedy: elbo(), or "
+                f"handlers.score_function for this site."
+            )
+        return run, linear
 
     def _cost(self, run: Run, linear: list[LinearPart]) -> Tensor:
         """The linear parts, summed over every plate but the data's; what is global stands at each datum."""

@@ -12,6 +12,7 @@ from ppl_genmodels import as_program, handlers
 from ppl_genmodels import objectives as obj
 from ppl_genmodels.errors import OptionError, ProgramError, UnknownNameError
 from ppl_genmodels.handlers import Estimator, finite
+from ppl_genmodels.handlers.later import REDRAWN
 
 ROWS, CALLS = 3, 300
 X = torch.tensor([[0.3, -1.0], [1.2, 0.4], [-0.5, 2.0]])
@@ -126,10 +127,13 @@ ESTIMATORS = {
     "reparameterize and marginalize": handlers.ReparameterizeAndMarginalize,
     "score function, running mean": lambda: handlers.ScoreFunction(baseline="running_mean"),
     "score function, vimco": lambda: handlers.ScoreFunction(baseline="vimco"),
+    "score function, learned": lambda: handlers.ScoreFunction(baseline=nn.Linear(2, 1)),
+    "muprop": handlers.MuProp,
     "disarm": handlers.DisARM,
     "marginalize": lambda: handlers.Marginalize(lambda msg: msg["name"] in ("k", "bit")),
 }
 CANNOT_SERVE = {
+    ("muprop", One): "serves sites with a mean that costs can be taken at, and the only site is categorical",
     ("disarm", One): "serves Bernoulli sites, and the only site is categorical",
     ("marginalize", Two): "serves sites with one element for each datum, and both have two",
 }
@@ -188,7 +192,7 @@ class Unweighted(handlers.ReparameterizeAndMarginalize):
 
     def surrogate(self, site):
         flips = finite.flips_of(site)
-        cost, _ = site.alternatives(flips.draws, redraw=True)
+        cost, _ = site.alternatives(flips.draws, REDRAWN)
         weighted = (flips.log_prob * flips.by_value(cost)).sum() / len(site.log_prob)
         return weighted - weighted.detach()
 

@@ -10,6 +10,7 @@ from ppl_genmodels import handlers
 from ppl_genmodels import objectives as obj
 from ppl_genmodels.errors import ProgramError
 from ppl_genmodels.handlers.disarm import opposite
+from ppl_genmodels.handlers.later import KEPT
 
 ROWS, BITS = 3, 2
 X = torch.tensor([[0.3, -1.0], [1.2, 0.4], [-0.5, 2.0]])
@@ -77,7 +78,7 @@ class Kept(handlers.DisARM):
 
     def surrogate(self, site):
         alternatives = site.alternatives
-        site.alternatives = lambda draws, redraw: alternatives(draws, redraw=False)
+        site.alternatives = lambda draws, later: alternatives(draws, KEPT)
         return super().surrogate(site)
 
 
