@@ -11,6 +11,7 @@ from ppl_genmodels.distributions.likelihood import (
     Likelihood,
     build_likelihood,
 )
+from ppl_genmodels.distributions.truncated_poisson import TruncatedPoisson
 
 __all__ = [
     "BernoulliLikelihood",
@@ -18,5 +19,6 @@ __all__ = [
     "GaussianLikelihood",
     "LevelCategorical",
     "Likelihood",
+    "TruncatedPoisson",
     "build_likelihood",
 ]

@@ -12,6 +12,7 @@ from ppl_genmodels.handlers.local_expectation import (
 from ppl_genmodels.handlers.marginalize import Marginalize, marginalize
 from ppl_genmodels.handlers.mask_missing import MaskMissing, mask_missing
 from ppl_genmodels.handlers.muprop import MuProp, muprop
+from ppl_genmodels.handlers.rebar import Rebar, Relax, rebar, relax
 from ppl_genmodels.handlers.score_function import ScoreFunction, score_function
 from ppl_genmodels.handlers.site_handler import SiteHandler, Sites
 from ppl_genmodels.handlers.straight_through import StraightThrough, straight_through
@@ -24,6 +25,8 @@ __all__ = [
     "Marginalize",
     "MaskMissing",
     "MuProp",
+    "Rebar",
+    "Relax",
     "ReparameterizeAndMarginalize",
     "ScoreFunction",
     "SiteHandler",
@@ -35,6 +38,8 @@ __all__ = [
     "marginalize",
     "mask_missing",
     "muprop",
+    "rebar",
+    "relax",
     "reparameterize_and_marginalize",
     "score_function",
     "straight_through",

@@ -1,4 +1,4 @@
-r"""DisARM: a Bernoulli site's gradient from two draws, made by opposite uniforms, and the difference of their costs.
+r"""DisARM: a gradient from two draws, made by opposite uniforms, and the difference of their costs.
 
 Convention of this module: all elements of a draw get their opposite together, so that the program is evaluated twice
 more, in one vectorised run, whatever the number of elements.
@@ -15,6 +15,7 @@ from torch import Tensor
 from ppl_genmodels.handlers.estimator import Estimator, Site, base_of
 from ppl_genmodels.handlers.later import REDRAWN
 from ppl_genmodels.handlers.site_handler import Sites, applied
+from ppl_genmodels.handlers.sticks import sticks_of
 
 __all__ = ["DisARM", "disarm", "opposite"]
 
@@ -25,15 +26,17 @@ class DisARM(Estimator):
     .. math:: \tfrac12 \, (f(b) - f(\tilde b)) \, (-1)^{\tilde b_i} \, 1[b_i \ne \tilde b_i] \, \sigma(|\alpha_i|)
 
     is the gradient in the logit :math:`\alpha_i`, where :math:`b_i = 1[u_i < \sigma(\alpha_i)]` is the draw and
-    :math:`\tilde b_i = 1[1 - u_i < \sigma(\alpha_i)]` its opposite. Draws after the site follow both by the same noise.
-    Unbiased.
+    :math:`\tilde b_i = 1[1 - u_i < \sigma(\alpha_i)]` its opposite. A class is the first bit that is one among those
+    that break a stick; bits after the classes of both draws have an estimate of zero. Draws after the site follow both
+    by the same noise. Unbiased.
 
     Args:
-        sites: Which sites; by default all Bernoulli sites.
+        sites: Which sites; by default all Bernoulli, Categorical and OneHotCategorical ones.
 
     References:
         Dong, Mnih and Tucker (2020), DisARM: An Antithetic Gradient Estimator for Binary Latent Variables, section 3;
-        Yin, Ho, Yan, Qian and Zhou (2020), Probabilistic Best Subset Selection via Gradient-Based Optimization.
+        Yin, Ho, Yan, Qian and Zhou (2020), Probabilistic Best Subset Selection via Gradient-Based Optimization; Dong,
+        Mnih and Tucker (2021), Coupled Gradient Estimators for Discrete Latent Variables, for the stick.
 
     Example:
         >>> import pyro, pyro.distributions as dist
@@ -43,21 +46,25 @@ class DisARM(Estimator):
         'DisARM'
     """
 
-    serves_what = "Bernoulli sites"
+    serves_what = "Bernoulli, Categorical and OneHotCategorical sites"
 
     def serves(self, fn: Any) -> bool:
-        """Bernoulli, given without ``Independent`` around it."""
-        return isinstance(fn, torch_dist.Bernoulli)
+        """Bits and classes, given without ``Independent`` around it."""
+        return isinstance(fn, torch_dist.Bernoulli | torch_dist.Categorical | torch_dist.OneHotCategorical)
 
     def surrogate(self, site: Site) -> Tensor | float:
         """A zero whose gradient in the logits is the estimate."""
-        inner = len(site.fn.event_shape)
-        logits, value = (site.in_layout(each, inner) for each in (base_of(site.fn).logits, site.value))
-        other = opposite(value, logits.detach())
-        cost, _ = site.alternatives(torch.stack([value, other]), REDRAWN)
-        difference = (cost[0] - cost[1]).reshape(*cost.shape[1:], *(1,) * inner)
-        estimate = 0.5 * difference * (value - other) * logits.detach().abs().sigmoid()
-        total = (estimate * logits).sum() / len(site.log_prob)
+        fn, event = base_of(site.fn), len(site.fn.event_shape)
+        classes = fn.logits.dim() - len(fn.batch_shape)
+        value = site.in_layout(site.value, event)
+        logits = site.in_layout(fn.logits, event - len(fn.event_shape) + classes)
+        sticks = sticks_of(fn, logits, value)
+        other = opposite(sticks.bits, sticks.logits.detach())
+        cost, _ = site.alternatives(torch.stack([value, sticks.value(other)]), REDRAWN)
+        difference = cost[0] - cost[1]
+        difference = difference.reshape(*difference.shape, *(1,) * (sticks.bits.dim() - difference.dim()))
+        estimate = 0.5 * difference * (sticks.bits - other) * sticks.logits.detach().abs().sigmoid()
+        total = (estimate * sticks.used(other) * sticks.logits).sum() / len(site.log_prob)
         return total - total.detach()
 
 

@@ -21,6 +21,7 @@ from torch import Tensor
 from torch.distributions import Independent
 
 from ppl_genmodels.errors import OptionError, ProgramError, UnknownNameError
+from ppl_genmodels.handlers.instead import exchanged
 from ppl_genmodels.handlers.site_handler import SiteHandler, Sites
 
 __all__ = ["Estimator", "NamedAtSites", "Site", "at_step", "base_of", "current_step", "for_gradient"]
@@ -158,6 +159,7 @@ class Estimator(SiteHandler):
     def _pyro_sample(self, msg: Message) -> None:
         self._seen.add(msg["name"])
         fixed = msg["is_observed"] or msg["infer"].get("_deterministic") or isinstance(msg["fn"], _Subsample)
+        fixed = fixed or msg["name"] in exchanged()
         if not fixed and self.selects(msg) and (self._names is not None or self.serves(base_of(msg["fn"]))):
             self.take(msg)
 
@@ -208,6 +210,9 @@ class NamedAtSites(Messenger):
             return
         in_guide = self.guide.get(msg["name"])
         named = msg["infer"].get("gradient") or (in_guide and in_guide["infer"].get("gradient"))
+        if msg["name"] in exchanged():
+            msg["infer"] = {key: value for key, value in msg["infer"].items() if key != "gradient"}
+            named = exchanged()[msg["name"]]
         if named is not None and (in_guide is not None or not msg["is_observed"]):
             named.take(msg)
 

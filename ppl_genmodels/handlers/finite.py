@@ -13,11 +13,18 @@ import torch
 import torch.distributions as torch_dist
 from torch import Tensor
 
+from ppl_genmodels.distributions.truncated_poisson import TruncatedPoisson
 from ppl_genmodels.handlers.estimator import Site, base_of
 
 __all__ = ["Flips", "flips_of", "is_finite", "support_of"]
 
-_SERVED = (torch_dist.Bernoulli, torch_dist.Categorical, torch_dist.OneHotCategorical, torch_dist.Binomial)
+_SERVED = (
+    torch_dist.Bernoulli,
+    torch_dist.Categorical,
+    torch_dist.OneHotCategorical,
+    torch_dist.Binomial,
+    TruncatedPoisson,
+)
 
 
 def is_finite(fn: Any) -> bool:

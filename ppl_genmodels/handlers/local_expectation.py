@@ -21,7 +21,7 @@ __all__ = ["LocalExpectation", "ReparameterizeAndMarginalize", "local_expectatio
 class _Summed(Estimator):
     """A site whose values are summed over, one element at a time."""
 
-    serves_what = "Bernoulli, Categorical, OneHotCategorical and Binomial sites"
+    serves_what = "Bernoulli, Categorical, OneHotCategorical, Binomial and TruncatedPoisson sites"
 
     def serves(self, fn: Any) -> bool:
         return is_finite(fn)

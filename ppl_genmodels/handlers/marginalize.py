@@ -51,7 +51,7 @@ class Marginalize(Estimator):
         True
     """
 
-    serves_what = "Bernoulli, Categorical, OneHotCategorical and Binomial sites"
+    serves_what = "Bernoulli, Categorical, OneHotCategorical, Binomial and TruncatedPoisson sites"
 
     def serves(self, fn: Any) -> bool:
         """Finitely many values, given without ``Independent`` around it."""

@@ -10,6 +10,7 @@ from torch import nn
 
 from ppl_genmodels import as_program, handlers
 from ppl_genmodels import objectives as obj
+from ppl_genmodels.distributions import TruncatedPoisson
 from ppl_genmodels.errors import OptionError, ProgramError, UnknownNameError
 from ppl_genmodels.handlers import Estimator, finite
 from ppl_genmodels.handlers.later import REDRAWN
@@ -119,7 +120,33 @@ class Nested(Enumerable):
                 pyro.sample("x", dist.Normal((part * self.means).sum(-1) + bit, 1.0), obs=x.T)
 
 
-PROGRAMS = [One, Two, Nested]
+class Counts(Enumerable):
+    """A count cut off above, and a second one that it is the total of."""
+
+    sites = ("total", "part")
+
+    def __init__(self):
+        super().__init__()
+        self.rate, self.logits = nn.Parameter(torch.rand(ROWS) + 0.5), nn.Parameter(torch.randn(ROWS))
+        self.slope = nn.Parameter(torch.randn(()))
+
+    def support(self, name):
+        return [torch.full((ROWS,), float(value)) for value in range(4 if name == "total" else 3)]
+
+    def guide(self, x):
+        with pyro.plate("data", ROWS):
+            total = pyro.sample("total", TruncatedPoisson(self.rate.exp(), high=3))
+            pyro.sample("part", dist.Binomial(2, logits=self.logits + self.slope * total))
+
+    def model(self, x):
+        with pyro.plate("data", ROWS):
+            total = pyro.sample("total", TruncatedPoisson(torch.tensor(1.5), high=3))
+            part = pyro.sample("part", dist.Binomial(2, torch.tensor(0.4)))
+            means = torch.stack([total - part, total], -1)
+            pyro.sample("x", dist.Normal(means, 1.0).to_event(1), obs=x)
+
+
+PROGRAMS = [One, Two, Nested, Counts]
 ESTIMATORS = {
     "score function": lambda: handlers.ScoreFunction(baseline="none"),
     "score function, leave one out": handlers.ScoreFunction,
@@ -129,12 +156,15 @@ ESTIMATORS = {
     "score function, vimco": lambda: handlers.ScoreFunction(baseline="vimco"),
     "score function, learned": lambda: handlers.ScoreFunction(baseline=nn.Linear(2, 1)),
     "muprop": handlers.MuProp,
+    "rebar": handlers.Rebar,
+    "relax": handlers.Relax,
     "disarm": handlers.DisARM,
-    "marginalize": lambda: handlers.Marginalize(lambda msg: msg["name"] in ("k", "bit")),
+    "marginalize": lambda: handlers.Marginalize(lambda msg: msg["name"] in ("k", "bit", "total")),
 }
 CANNOT_SERVE = {
+    **{(name, Counts): "does not serve counts" for name in ("rebar", "relax", "muprop", "disarm")},
+    ("rebar", One): "serves sites that can be relaxed, and the only site is categorical",
     ("muprop", One): "serves sites with a mean that costs can be taken at, and the only site is categorical",
-    ("disarm", One): "serves Bernoulli sites, and the only site is categorical",
     ("marginalize", Two): "serves sites with one element for each datum, and both have two",
 }
 
