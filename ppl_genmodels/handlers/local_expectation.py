@@ -13,6 +13,7 @@ from torch import Tensor
 from ppl_genmodels.handlers.estimator import Estimator, Site
 from ppl_genmodels.handlers.finite import flips_of, is_finite
 from ppl_genmodels.handlers.later import KEPT, REDRAWN
+from ppl_genmodels.handlers.score_function import leave_one_out
 from ppl_genmodels.handlers.site_handler import Sites, applied
 
 __all__ = ["LocalExpectation", "ReparameterizeAndMarginalize", "local_expectation", "reparameterize_and_marginalize"]
@@ -32,7 +33,9 @@ class LocalExpectation(_Summed):
 
     .. math:: \sum_v q(v \mid z_{\setminus i}) \, \nabla \log q(v \mid \mathrm{pa}) \, f(v, z_{\setminus i})
 
-    The weights are the values' probabilities given the draws before the site and after it. Unbiased.
+    The weights are the values' probabilities given the draws before the site and after it. Where those after it tell
+    the value, one weight is one and the score function is left; so the mean cost of the other particles, or with one
+    particle of the other data, is subtracted from :math:`f`. Unbiased.
 
     Args:
         sites: Which sites; by default all with finitely many values.
@@ -50,7 +53,8 @@ class LocalExpectation(_Summed):
         flips = flips_of(site)
         cost, log_after = (flips.by_value(each) for each in site.alternatives(flips.draws, KEPT))
         weight = (flips.log_prob.detach() + log_after).softmax(1)
-        return _without_value(site, flips.log_prob * (weight * cost))
+        rest = cost - leave_one_out(cost[0, 0], site.data_dim)
+        return _without_value(site, flips.log_prob * (weight * rest))
 
 
 class ReparameterizeAndMarginalize(_Summed):
