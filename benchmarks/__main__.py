@@ -11,7 +11,7 @@ from typing import Any
 
 from benchmarks.machine import described, interleaved, pin
 
-PARTS = ("steps", "products", "alone", "short_fits", "growth")
+PARTS = ("steps", "products", "alone", "short_fits", "growth", "estimators")
 
 
 def main() -> None:
@@ -65,7 +65,7 @@ def measure(only: list[str], rounds: int, device: str) -> dict[str, Any]:
     Raises:
         SystemExit: When a name is neither a part nor a case.
     """
-    from benchmarks import alone, growth, products, short_fits, steps
+    from benchmarks import alone, estimators, growth, products, short_fits, steps
     from benchmarks.tasks import CASES
 
     unknown = set(only) - {*PARTS, *CASES}
@@ -78,6 +78,7 @@ def measure(only: list[str], rounds: int, device: str) -> dict[str, Any]:
         "alone": lambda: alone.measure(device),
         "short_fits": lambda: short_fits.measure(device),
         "growth": lambda: growth.measure(_fewer(rounds), device),
+        "estimators": lambda: estimators.measure(_fewer(rounds)),
     }
     wanted = [part for part in PARTS if not only or part in only or (part == "steps" and cases)]
     found = {part: parts[part]() for part in wanted}
@@ -85,13 +86,17 @@ def measure(only: list[str], rounds: int, device: str) -> dict[str, Any]:
         "alone": "Once, in processes of their own, by the wall's clock",
         "short_fits": f"Medians over {short_fits.ROUNDS} rounds, in processes of their own, by the wall's clock",
         "growth": interleaved(device, _fewer(rounds)),
+        "estimators": interleaved("cpu", _fewer(rounds)),
     }
-    machine = {part: described(device, how.get(part, interleaved(device, rounds))) for part in found}
+    machine = {
+        part: described("cpu" if part == "estimators" else device, how.get(part, interleaved(device, rounds)))
+        for part in found
+    }
     return {"machine": machine} | found
 
 
 def _fewer(rounds: int) -> int:
-    """For the growth, which has many sizes and looks at large ratios."""
+    """For the growth and the handlers, which are many and differ by large ratios."""
     return -(-rounds // 3)
 
 

@@ -1,115 +1,146 @@
-"""A step of a categorical autoencoder with each gradient estimator, in each mode.
+"""A step under every handler as a ratio to the plain step of the same program, and what a neutral handler costs.
 
-Convention of this module: one program, one batch size, one particle; ratios are to the score function without a
-baseline, run eagerly. The estimators that sum over values run the program once for each other value of each site.
+Convention of this module: the plain step has no handler, so that the pathwise gradient or the score function passes;
+ratios are to the plain step run eagerly. The handlers are those that ``ppl_genmodels.handlers`` offers. A neutral
+handler is one whose predicate selects no site; its ratio is to the same step without it, in the same mode, and beside
+it stands the ratio of two steps that are the same, which is what such a measurement leaves.
 """
 
 from __future__ import annotations
 
-import argparse
+import inspect
 import itertools
-import warnings
-from pathlib import Path
+from collections.abc import Callable
 from typing import Any
 
-from benchmarks.machine import clock, interleaved, pin
+import torch
 
-__all__ = ["MODES", "REFERENCE", "measure"]
+from benchmarks.estimator_programs import COLUMNS, PROGRAMS, ROWS, Timed
+from benchmarks.interleaved import Rounds, Way, ratios
+from benchmarks.machine import clock
+from ppl_genmodels import as_program, handlers, objectives
+from ppl_genmodels.inference import compile_step
+from ppl_genmodels.objectives import Run
 
-REFERENCE = "score function, eager"
+__all__ = ["MODES", "PLAIN", "handlers_to_time", "measure", "neutral"]
+
+PLAIN = "plain"
 MODES = {"eager": "off", "traced": "trace", "lowered": "inductor"}
-ROWS, DATA, SITES, CLASSES = 32, 64, 10, 10
+NEUTRAL_ROUNDS = 10
+"""So many times the rounds of the others."""
+
+Make = Callable[[], Any]
+
+NEED_MORE: dict[str, Make] = {
+    "Temper": lambda: handlers.Temper(0.5),
+    "GumbelSoftmax, categorical": lambda: handlers.GumbelSoftmax(density="categorical"),
+    "GumbelSoftmax, hard": lambda: handlers.GumbelSoftmax(hard=True),
+    "ScoreFunction, none": partial(handlers.ScoreFunction, baseline="none"),
+    "ScoreFunction, leave_one_out": handlers.ScoreFunction,
+    "ScoreFunction, running_mean": partial(handlers.ScoreFunction, baseline="running_mean"),
+    "ScoreFunction, learned": lambda: handlers.ScoreFunction(baseline=torch.nn.Linear(COLUMNS, 1)),
+}
+"""Handlers that need arguments, and some with others than their defaults."""
 
 
-def estimators() -> dict[str, Any]:
-    """The estimators by name."""
-    from ppl_genmodels import handlers
+def handlers_to_time() -> dict[str, Make]:
+    """By name a maker of every handler: all classes of the package that need no arguments, and :data:`NEED_MORE`.
 
-    return {
-        "score function": handlers.ScoreFunction(baseline="none"),
-        "score function, leave one out": handlers.ScoreFunction(),
-        "score function, running mean": handlers.ScoreFunction(baseline="running_mean"),
-        "straight-through": handlers.StraightThrough(),
-        "Gumbel-Softmax": handlers.GumbelSoftmax(density="categorical"),
-        "Gumbel-Softmax, hard": handlers.GumbelSoftmax(density="categorical", hard=True),
-        "local expectation": handlers.LocalExpectation(),
-        "reparameterize and marginalize": handlers.ReparameterizeAndMarginalize(),
-    }
+    Example:
+        >>> "MaskMissing" in handlers_to_time(), "ScoreFunction, none" in handlers_to_time()
+        (True, True)
+    """
+    found: dict[str, Make] = {}
+    for name in handlers.__all__:
+        kind = getattr(handlers, name)
+        base = name in ("SiteHandler", "Estimator", "NoiseHandler", "ScoreFunction")
+        if inspect.isclass(kind) and issubclass(kind, handlers.SiteHandler) and not base and not _needed(kind):
+            found[name] = kind
+    return dict(sorted((found | NEED_MORE).items()))
 
 
-def program() -> Any:
-    """An autoencoder whose latents are one-hot vectors."""
-    import pyro
-    import pyro.distributions as dist
-    import torch
-    from torch import nn
+def _needed(kind: type) -> list[str]:
+    return [name for name, p in inspect.signature(kind).parameters.items() if p.default is p.empty]
 
-    from ppl_genmodels.networks import MLP
 
-    class Categorical(nn.Module):
-        def __init__(self) -> None:
-            super().__init__()
-            self.encoder = MLP(DATA, SITES * CLASSES, (32,))
-            self.decoder = MLP(SITES * CLASSES, DATA, (32,))
+def measure(rounds: int) -> dict[str, dict[str, Rounds]]:
+    """The rounds of every handler by program, and those of the neutral one by program and mode."""
+    return {"steps": handled(rounds), "neutral": neutral(rounds)}
 
-        def model(self, x: torch.Tensor) -> None:
-            with pyro.plate("data", len(x)):
-                prior = dist.OneHotCategorical(logits=x.new_zeros(len(x), SITES, CLASSES)).to_event(1)
-                z = pyro.sample("z", prior)
-                logits = self.decoder(z.flatten(-2))
-                pyro.sample("x", dist.Bernoulli(logits=logits).to_event(1), obs=x)
 
-        def guide(self, x: torch.Tensor) -> None:
-            with pyro.plate("data", len(x)):
-                logits = self.encoder(x).unflatten(-1, (SITES, CLASSES))
-                pyro.sample("z", dist.OneHotCategorical(logits=logits).to_event(1))
+def handled(rounds: int) -> dict[str, Rounds]:
+    """For each program the rounds of every handler that acts on it, in every mode."""
+    found = {}
+    for name, timed in PROGRAMS.items():
+        print(f"timing handlers on {name} ...", flush=True)
+        made = {each: make for each, make in handlers_to_time().items() if acts(timed, make)}
+        ways = {
+            f"{each}, {mode}": way(timed, make, option)
+            for (each, make), (mode, option) in itertools.product([(PLAIN, None), *made.items()], MODES.items())
+        }
+        found[name] = ratios(ways, f"{PLAIN}, eager", rounds, clock("cpu"))
+        torch._dynamo.reset()
+    return found
 
+
+def neutral(rounds: int) -> dict[str, Rounds]:
+    """For each program and mode the rounds of a step with a neutral handler, and of the same step again."""
+    found = {}
+    for (name, timed), mode in itertools.product(PROGRAMS.items(), ("eager", "traced")):
+        if name not in ("10 one-hot vectors of 10 classes", "10 real numbers"):
+            continue
+        print(f"timing a neutral handler on {name}, {mode} ...", flush=True)
+        makes: dict[str, Make | None] = {
+            PLAIN: None,
+            "a neutral handler": lambda: handlers.ScoreFunction(lambda msg: False),
+            "the same again": None,
+        }
+        ways = {each: way(timed, make, MODES[mode]) for each, make in makes.items()}
+        found[f"{name}, {mode}"] = ratios(ways, PLAIN, NEUTRAL_ROUNDS * rounds, clock("cpu"))
+    return found
+
+
+def acts(timed: Timed, make: Make) -> bool:
+    """Whether a handler serves a site of a program, or changes its loss or gradient under the same random state."""
+    try:
+        ours, plain = (_gradient(timed, each) for each in (make, None))
+    except Exception:  # what it cannot serve has no row
+        return False
+    return not torch.equal(ours, plain) or (_serves(timed, make) and timed.plain == "pathwise")
+
+
+def _serves(timed: Timed, make: Make) -> bool:
+    handler = make()
+    program = as_program(timed.make()).wrap(handler)
+    latent = Run(program, (torch.zeros(ROWS, COLUMNS),), {}, timed.particles).guide.latent
+    return isinstance(handler, handlers.MaskMissing) or any(
+        node["infer"].get("gradient") is handler for node in latent.values()
+    )
+
+
+def _gradient(timed: Timed, make: Make | None) -> torch.Tensor:
+    program, batch = (
+        _wrapped(timed, make),
+        torch.rand(ROWS, COLUMNS, generator=torch.Generator().manual_seed(0)).round(),
+    )
+    torch.manual_seed(1)
+    for _ in range(2):  # a running mean acts from the second step on
+        loss = objectives.elbo().loss(program, batch, num_particles=timed.particles)
+        found = torch.autograd.grad(loss, list(program.parts.parameters()), materialize_grads=True)
+    return torch.cat([loss.detach().reshape(1), *(each.reshape(-1) for each in found)])
+
+
+def _wrapped(timed: Timed, make: Make | None) -> Any:
     torch.manual_seed(0)
-    return Categorical()
+    program = as_program(timed.make())
+    return program if make is None else program.wrap(make())
 
 
-def measure(rounds: int) -> Any:
-    """The rounds of every estimator in every mode."""
-    import torch
-
-    from benchmarks.interleaved import Way, ratios
-    from ppl_genmodels import as_program, objectives
-    from ppl_genmodels.inference import compile_step
-
-    ways = {}
-    for (name, estimator), (mode, option) in itertools.product(estimators().items(), MODES.items()):
-        made = as_program(program()).wrap(estimator)
-        optimizer = torch.optim.Adam(made.parameters(), 1e-3, fused=True)
-        step = compile_step(objectives.elbo(), made, optimizer, option)  # type: ignore[arg-type]
-        batches = itertools.cycle([torch.rand(ROWS, DATA).round() for _ in range(8)])
-        ways[f"{name}, {mode}"] = Way(lambda step=step, batches=batches: step(next(batches)).item())
-    return ratios(ways, REFERENCE, rounds, clock("cpu"))
-
-
-def main() -> None:
-    """Measures, prints, and writes the table where asked."""
-    parser = argparse.ArgumentParser(description="Steps of a categorical autoencoder with each gradient estimator.")
-    parser.add_argument("--rounds", type=int, default=20, help="turns of each way")
-    parser.add_argument("--out", type=Path, help="folder for the table")
-    options = parser.parse_args()
-    pin(1)
-    import torch
-
-    from benchmarks.interleaved import summary
-    from benchmarks.table import markdown
-
-    torch.set_num_threads(1)
-    warnings.simplefilter("ignore")
-    found = measure(options.rounds)
-    rows = [
-        [name, *(str(summary(found[f"{name}, {mode}"])) if f"{name}, {mode}" in found else "–" for mode in MODES)]
-        for name in estimators()
-    ]
-    text = markdown([f"{REFERENCE} = 1", *MODES], rows) + f"\n\n*{interleaved('cpu', options.rounds)}*\n"
-    print(text)
-    if options.out is not None:
-        (options.out / "estimators.md").write_text(text)
-
-
-if __name__ == "__main__":
-    main()
+def way(timed: Timed, make: Make | None, mode: Any) -> Way:
+    """A training step of a program under a handler."""
+    program = _wrapped(timed, make)
+    batches = itertools.cycle([torch.rand(ROWS, COLUMNS).round() for _ in range(8)])
+    objectives.elbo().loss(program, next(batches), num_particles=timed.particles)  # makes what handlers learn
+    optimizer = torch.optim.Adam(program.parameters(), 1e-3, fused=True)
+    step = compile_step(objectives.elbo(), program, optimizer, mode, num_particles=timed.particles)
+    return Way(lambda: step(next(batches)).item())

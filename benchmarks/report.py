@@ -24,6 +24,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "memory": ("alone", table.memory),
     "short_fits": ("short_fits", table.short_fits),
     "growth": ("growth", table.growth),
+    "estimators": ("estimators", table.estimators),
 }
 """File name, the results it shows, and how."""
 

@@ -9,6 +9,8 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 
 from benchmarks.alone import Alone
+from benchmarks.estimator_programs import PROGRAMS
+from benchmarks.estimators import MODES, PLAIN
 from benchmarks.growth import AXES, Grown, per_site
 from benchmarks.growth import WAYS as GROWN_WAYS
 from benchmarks.interleaved import Rounds, summary
@@ -16,7 +18,7 @@ from benchmarks.short_fits import STEPS, Fits
 from benchmarks.steps import GROUPS
 from benchmarks.ways import REFERENCE, WAYS
 
-__all__ = ["growth", "markdown", "memory", "products", "short_fits", "start_up", "steps"]
+__all__ = ["estimators", "growth", "markdown", "memory", "products", "short_fits", "start_up", "steps"]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -83,6 +85,27 @@ def short_fits(found: Fits) -> str:
     lengths = [str(steps) for steps in STEPS]
     rows = [[case, *(_cell(found[case], steps) for steps in lengths)] for case in found]
     return markdown(['fit, compile="off" = 1', *(f"{steps} steps" for steps in lengths)], rows)
+
+
+def estimators(found: Mapping[str, Mapping[str, Rounds]]) -> str:
+    """A table of handlers for each program, and one of the neutral handler."""
+    tables = []
+    for program, rounds in found["steps"].items():
+        names = list(dict.fromkeys(way.rpartition(", ")[0] for way in rounds))
+        rows = [[name, *(_cell(rounds, f"{name}, {mode}") for mode in MODES)] for name in names]
+        plain = f"{PLAIN} ({PROGRAMS[program].plain})" if program in PROGRAMS else PLAIN
+        tables.append(f"{program}:\n\n{markdown([f'step, {plain}, eager = 1', *MODES], rows)}")
+    rows = [
+        [case, *(_precise(rounds[way]) for way in rounds if way != PLAIN)] for case, rounds in found["neutral"].items()
+    ]
+    head = ["step without it = 1, with the standard error", "a neutral handler", "the same again"]
+    return "\n\n".join([*tables, f"A handler that selects no site:\n\n{markdown(head, rows)}"])
+
+
+def _precise(values: Sequence[float]) -> str:
+    """A median with its standard error, for ratios near to one."""
+    low, median, high = summary(values)
+    return f"{median:.4f} ± {1.253 * (high - low) / 1.349 / len(values) ** 0.5:.4f}"
 
 
 def _cell(rounds: Rounds, way: str) -> str:

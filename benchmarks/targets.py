@@ -78,6 +78,15 @@ def _longest(results: Results) -> float:
     return max(summary(ratios).median for case in results.values() for ratios in case.values())
 
 
+def _neutral(mode: str) -> Callable[[Results], float]:
+    """The largest median over the programs in a mode."""
+    return lambda results: max(
+        summary(rounds["a neutral handler"]).median
+        for case, rounds in results["neutral"].items()
+        if case.endswith(f", {mode}")
+    )
+
+
 TARGETS = (
     Target(f"published sizes, the worst of them, to {REFERENCE}", 0.95, "steps", _worst(REFERENCE, PUBLISHED)),
     Target("published sizes, the worst of them, to Pyro", 0.70, "steps", _worst(PYRO, PUBLISHED)),
@@ -94,5 +103,7 @@ TARGETS = (
     Target(f"first lowered step, {PUBLISHED[0]}, nothing compiled before", 10.0, "alone", _first(OURS), " s"),
     Target('a fit with compile="auto" to an eager one, the worst of all lengths', 1.1, "short_fits", _longest),
     Target("a site among 100 to a site among 10, traced", 1.3, "growth", lambda results: per_site(results, TRACED)),
+    Target("a step with a neutral handler to one without, eager", 1.02, "estimators", _neutral("eager")),
+    Target("a step with a neutral handler to one without, traced", 1.02, "estimators", _neutral("traced")),
     Target("a site among 100 to a site among 10, lowered", 1.3, "growth", lambda results: per_site(results, OURS)),
 )

@@ -148,8 +148,9 @@ def sample_sites(trace: poutine.Trace) -> dict[str, Node]:
 
 
 def is_deterministic(node: Node) -> bool:
-    """Whether the node was made by ``pyro.deterministic``."""
-    return bool(node["infer"].get("_deterministic", False))
+    """Whether the node was made by ``pyro.deterministic``, or by a strategy of :func:`pyro.poutine.reparam`."""
+    reparameterized = node["is_observed"] and is_delta(node) and getattr(node["fn"], "_mask", None) is False
+    return reparameterized or bool(node["infer"].get("_deterministic", False))
 
 
 def is_factor(node: Node) -> bool:

@@ -112,9 +112,12 @@ def cost(seconds: float) -> str:
     return f"{time} on {where}, torch {torch.__version__.partition('+')[0]}"
 
 
-def arguments(script: str, epochs: int, seeds: int) -> argparse.Namespace:
+def arguments(script: str, epochs: int, seeds: int, results: bool = False) -> argparse.Namespace:
     """The command line that every script has; its description is the first line of the script's
     docstring. Torch is set to the threads asked for.
+
+    Args:
+        results: Whether the script keeps each finished fit, so that it can be stopped and go on.
     """
     parser = argparse.ArgumentParser(description=script.splitlines()[0])
     parser.add_argument("--data-dir", type=Path, required=True, help="folder of the data sets")
@@ -122,6 +125,10 @@ def arguments(script: str, epochs: int, seeds: int) -> argparse.Namespace:
     parser.add_argument("--seeds", type=int, default=seeds, help="fits that differ in the seed")
     parser.add_argument("--page", type=Path, default=PAGE, help="the page to write the section to")
     parser.add_argument("--threads", type=int, default=1, help="of torch; more pay on an idle machine")
+    if results:
+        kept = "folder that keeps each finished fit, where the same command goes on after a stop"
+        parser.add_argument("--results", type=Path, help=kept)
+        parser.add_argument("--compile", default="inductor", help="how a step is run: off, trace or inductor")
     options = parser.parse_args()
     torch.set_num_threads(options.threads)
     return options

@@ -9,6 +9,7 @@ from ppl_genmodels.diagnostics.bridge import to_inference_data
 from ppl_genmodels.diagnostics.calibration import describe_calibration, plot_calibration
 from ppl_genmodels.diagnostics.example import example_globals, example_posterior
 from ppl_genmodels.diagnostics.forest import describe_globals, plot_forest, summary
+from ppl_genmodels.diagnostics.gradients import GradientComparison, gradients
 from ppl_genmodels.diagnostics.history import (
     describe_gradient,
     describe_history,
@@ -35,6 +36,7 @@ from ppl_genmodels.diagnostics.traces import describe_pairs, describe_trace, plo
 from ppl_genmodels.graph import program_graph
 
 __all__ = [
+    "GradientComparison",
     "describe_calibration",
     "describe_globals",
     "describe_gradient",
@@ -49,6 +51,7 @@ __all__ = [
     "describe_trace",
     "example_globals",
     "example_posterior",
+    "gradients",
     "latent_information",
     "pareto_k",
     "plain_figures",

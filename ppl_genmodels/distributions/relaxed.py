@@ -76,7 +76,12 @@ class _WithTemperature(_Through):
 
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         r"""A draw, shape (\*sample, \*batch, \*event)."""
-        u = self.family.relaxed(self.logits, self._extended_shape(torch.Size(sample_shape)), self.temperature)
+        return self.drawn(
+            self.family.relaxed(self.logits, self._extended_shape(torch.Size(sample_shape)), self.temperature)
+        )
+
+    def drawn(self, u: Tensor) -> Tensor:
+        """The draw whose log or logit is given."""
         soft = self.family.value(u)
         value = _straight(self.family.vertex(u), soft) if self.hard else soft
         value = value.to(self.discrete.logits.dtype)

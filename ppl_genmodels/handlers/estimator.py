@@ -63,7 +63,7 @@ def current_step() -> int | Tensor:
 
 
 class Site(Protocol):
-    """What an estimator is told of a latent site and of what its draw costs; see ``objectives/costs.py``.
+    """What an estimator is told of a latent site and of what its draw costs; see ``objectives/alternatives.py``.
 
     All tensors have the batch layout of the run: (particles, plates), 1 where the site is not repeated. Costs are what
     is maximised, in nats, so scaled that their sum over all dims but the first is the objective.

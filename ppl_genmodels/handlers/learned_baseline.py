@@ -6,6 +6,9 @@ unbiased.
 
 from __future__ import annotations
 
+import copy
+
+import torch
 from torch import Tensor, nn
 
 from ppl_genmodels.errors import ProgramError
@@ -16,13 +19,14 @@ __all__ = ["LearnedBaseline"]
 
 
 class LearnedBaseline(nn.Module):
-    """A running mean, and a network for what each datum's cost differs from it.
+    """A running mean, and for each site a network for what each datum's cost differs from it.
 
     Args:
-        network: From the data, flattened, shape (data, features), to nats, shape (data, 1) or (data,).
+        network: From the data, flattened, shape (data, features), to nats, shape (data, 1) or (data,). Each site has a
+            copy of it, made when the site is first seen.
 
     References:
-        Mnih and Gregor (2014), Neural Variational Inference and Learning in Belief Networks, section 2.3.
+        Mnih and Gregor (2014), Neural Variational Inference and Learning in Belief Networks.
 
     Example:
         >>> LearnedBaseline(nn.Linear(4, 1)).running.decay
@@ -31,7 +35,14 @@ class LearnedBaseline(nn.Module):
 
     def __init__(self, network: nn.Module) -> None:
         super().__init__()
-        self.network, self.running = network, RunningMean()
+        self.running, self.networks = RunningMean(), nn.ModuleDict()
+        self._first = (network,)  # no module of this one, as it is not trained itself
+
+    def add(self, name: str, device: torch.device | None = None) -> None:
+        """Makes room and a network for a site, unless there are."""
+        self.running.add(name, device)
+        if _key(name) not in self.networks:
+            self.networks[_key(name)] = copy.deepcopy(self._first[0]).to(device)
 
     def forward(self, site: Site) -> Tensor:
         """The network's part of the baseline, in the layout and the scale of costs, with its gradient.
@@ -41,7 +52,7 @@ class LearnedBaseline(nn.Module):
         """
         inputs = site.inputs
         try:
-            nats: Tensor = self.network(inputs)
+            nats: Tensor = self.networks[_key(site.name)](inputs)
         except RuntimeError as error:
             raise ProgramError(
                 f"site '{site.name}': its learned baseline does not take the data, which are {tuple(inputs.shape)} "
@@ -58,3 +69,8 @@ class LearnedBaseline(nn.Module):
         """Minus half the mean square of what a baseline has left of the costs, in nats of one datum."""
         data = left[0].numel()
         return -0.5 * (left * data).square().mean()
+
+
+def _key(name: str) -> str:
+    """What a site's network is called; names of modules have no dots."""
+    return name.replace(".", "/")

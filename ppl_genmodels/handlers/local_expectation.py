@@ -41,7 +41,7 @@ class LocalExpectation(_Summed):
         sites: Which sites; by default all with finitely many values.
 
     References:
-        Titsias and Lázaro-Gredilla (2015), Local Expectation Gradients for Black Box Variational Inference, equation 6.
+        Titsias and Lázaro-Gredilla (2015), Local Expectation Gradients for Black Box Variational Inference.
 
     Example:
         >>> type(local_expectation(sites="y")).__name__

@@ -36,7 +36,7 @@ class MuProp(Estimator):
 
     References:
         Gu, Levine, Sutskever and Mnih (2016), MuProp: Unbiased Backpropagation for Stochastic Neural Networks,
-        equations 3 to 6.
+        section 3.
 
     Example:
         >>> import pyro, pyro.distributions as dist

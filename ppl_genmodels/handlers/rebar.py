@@ -49,7 +49,7 @@ class Rebar(Estimator):
 
     References:
         Tucker, Mnih, Maddison, Lawson and Sohl-Dickstein (2017), REBAR: Low-variance, Unbiased Gradient Estimates for
-        Discrete Latent Variable Models, equation 7 and sections 3.1 and 3.2.
+        Discrete Latent Variable Models, section 3.
 
     Example:
         >>> import pyro, pyro.distributions as dist
@@ -142,8 +142,7 @@ class Relax(Rebar):
         ProgramError: As :class:`Rebar`.
 
     References:
-        Grathwohl, Choi, Wu, Roeder and Duvenaud (2018), Backpropagation through the Void, equations 7 to 9 and
-        section 3.2.
+        Grathwohl, Choi, Wu, Roeder and Duvenaud (2018), Backpropagation through the Void, section 3.
 
     Example:
         >>> import pyro, pyro.distributions as dist

@@ -36,8 +36,9 @@ class ScoreFunction(Estimator):
             number for each site; ``"vimco"``, as leave-one-out, and in terms that mix the particles the term with
             this particle's log-weight replaced by the mean of the others'; or ``"none"``. A module is a learned
             baseline: it maps the data, flattened, shape (data, features), to what the running mean does not foresee of
-            the cost, shape (data, 1), and is trained for that, by least squares, beside the program. Terms that mix the
-            particles have the running mean with a running or learned baseline, none with the others.
+            the cost, shape (data, 1), and is trained for that, by least squares, beside the program; each site has a
+            copy. Terms that mix the particles have the running mean with a running or learned baseline, none with the
+            others.
 
     Raises:
         OptionError: When the baseline is none of these.
@@ -45,10 +46,10 @@ class ScoreFunction(Estimator):
 
     References:
         Williams (1992), Simple statistical gradient-following algorithms; Mnih and Rezende (2016), Variational
-        Inference for Monte Carlo Objectives, equations 8 and 10; Mnih and Gregor (2014), Neural Variational Inference
-        and Learning in Belief Networks, section 2.3, for the learned baseline, here without their scaling by a running
-        variance; Schulman and others (2015), Gradient Estimation Using
-        Stochastic Computation Graphs, theorem 1, for the restriction to what is downstream.
+        Inference for Monte Carlo Objectives; Mnih and Gregor (2014), Neural Variational Inference and Learning in
+        Belief Networks, for the learned baseline, here without their scaling by a running variance; Schulman and others
+        (2015), Gradient Estimation Using Stochastic Computation Graphs, theorem 1, for the restriction to what is
+        downstream.
 
     Example:
         >>> import pyro, pyro.distributions as dist
@@ -68,7 +69,7 @@ class ScoreFunction(Estimator):
         """Takes a site, and makes room for what is remembered of it."""
         super().take(msg)
         if self.state is not None:
-            self._memory.add(msg["name"], _device_of(msg["fn"]))
+            self.state.add(msg["name"], _device_of(msg["fn"]))
 
     @property
     def _memory(self) -> RunningMean:

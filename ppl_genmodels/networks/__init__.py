@@ -1,4 +1,4 @@
-"""Plain networks: modules that know nothing of probability.
+"""Plain networks: modules that know nothing of probability, but for :func:`weight_sites`, which gives them some.
 
 Convention of this package: every network accepts any number of batch dims on the left of its input,
 because rows and particles stand there.
@@ -6,5 +6,6 @@ because rows and particles stand there.
 
 from ppl_genmodels.networks.conv import ConvDecoder, ConvEncoder
 from ppl_genmodels.networks.mlp import MLP
+from ppl_genmodels.networks.weight_sites import weight_sites
 
-__all__ = ["MLP", "ConvDecoder", "ConvEncoder"]
+__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "weight_sites"]

@@ -227,7 +227,7 @@ def _over_data(run: Run, bound: Tensor) -> Tensor:
 def _leave_one_out_bound(log_weight: Tensor) -> Tensor:
     """The bound with each particle's log-weight replaced by the mean of the others'; zero with one particle.
 
-    Mnih and Rezende (2016), Variational Inference for Monte Carlo Objectives, equation 10.
+    Mnih and Rezende (2016), Variational Inference for Monte Carlo Objectives.
     """
     count = len(log_weight)
     if count == 1:
@@ -255,7 +255,7 @@ def _site_kl(run: Run, prior: Node, method: Method) -> list[Part]:
     posterior = run.guide.nodes[prior["name"]]
     wanted = method == "closed_form" or (method == "auto" and _parents_come_first(run, prior["name"]))
     # Pyro's registered divergence of a Delta leaves out its log-density, where autoguides keep their Jacobian.
-    if wanted and not is_delta(posterior):
+    if wanted and not is_delta(posterior) and _tempered_alike(posterior, prior):
         try:
             divergence = kl_divergence(*_same_batch(posterior["fn"], prior["fn"]))
         except NotImplementedError:
@@ -283,6 +283,11 @@ def _parents_come_first(run: Run, name: str) -> bool:
     model_order, guide_order = list(run.model.latent), list(run.guide.nodes)
     before = set(guide_order[: guide_order.index(name)])
     return set(model_order[: model_order.index(name)]) <= before
+
+
+def _tempered_alike(posterior: Node, prior: Node) -> bool:
+    """Whether handlers raise both densities of a site to the same powers, so that these weigh the divergence."""
+    return posterior.get("tempered_by") == prior.get("tempered_by")
 
 
 def _entropy(run: Run, node: Node, method: Method) -> Part:

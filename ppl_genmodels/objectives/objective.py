@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from ppl_genmodels.errors import OptionError
-from ppl_genmodels.objectives.costs import LinearPart, MixedPart
+from ppl_genmodels.objectives.parts import LinearPart, MixedPart
 from ppl_genmodels.objectives.run import Run
 from ppl_genmodels.objectives.surrogate import surrogate
 from ppl_genmodels.objectives.term import Term

@@ -20,6 +20,7 @@ from torch import Tensor
 
 from ppl_genmodels.errors import ProgramError, UnknownNameError
 from ppl_genmodels.handlers.estimator import NamedAtSites, at_step
+from ppl_genmodels.handlers.noise_handler import drawn_from_noise
 from ppl_genmodels.program import Program
 from ppl_genmodels.structure import PARTICLES, Node, is_deterministic, sample_sites
 
@@ -83,7 +84,7 @@ class Run:
         """The guide's trace; empty for a program without a guide."""
         if self.program.guide is None:
             return Traced(poutine.Trace())
-        with NamedAtSites():
+        with drawn_from_noise(), NamedAtSites():
             return self.trace_particles(self.program.guide)
 
     @cached_property

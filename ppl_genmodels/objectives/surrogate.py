@@ -12,7 +12,8 @@ from torch import Tensor
 
 from ppl_genmodels.handlers.estimator import Estimator
 from ppl_genmodels.handlers.score_function import ScoreFunction
-from ppl_genmodels.objectives.costs import Parts, SiteCosts
+from ppl_genmodels.objectives.alternatives import SiteAlternatives
+from ppl_genmodels.objectives.parts import Parts
 from ppl_genmodels.objectives.run import Run
 from ppl_genmodels.structure import Node
 
@@ -49,5 +50,5 @@ def surrogate(run: Run, parts: Callable[[], Parts], evaluate: Callable[[Run], Pa
     found = parts()
     total: Tensor | float = 0.0
     for name, estimator in served.items():
-        total = total + estimator.surrogate(SiteCosts(run, run.guide.nodes[name], found, evaluate))
+        total = total + estimator.surrogate(SiteAlternatives(run, run.guide.nodes[name], found, evaluate))
     return total

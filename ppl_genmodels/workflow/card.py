@@ -34,6 +34,7 @@ def run_card(
     objective: Any,
     settings: dict[str, Any],
     divergences: dict[str, str],
+    gradients: dict[str, str],
 ) -> dict[str, Any]:
     """The card of a run about to start.
 
@@ -43,6 +44,7 @@ def run_card(
         objective: What is maximised.
         settings: The arguments of the fit that JSON can hold.
         divergences: How the divergence of each latent site is computed.
+        gradients: The gradient estimator of each latent site that has one.
     """
     return {
         "format": 1,
@@ -52,6 +54,7 @@ def run_card(
         "inputs": describe_inputs(*rows.take([0]), len(rows)),
         "objective": str(objective),
         "divergences": divergences,
+        "gradients": gradients,
         "settings": settings,
         "versions": versions(),
         "metrics": {},

@@ -33,6 +33,7 @@ from ppl_genmodels.program import Program
 from ppl_genmodels.structure import Structure
 from ppl_genmodels.workflow.card import check_inputs
 from ppl_genmodels.workflow.checks import check_missing, hard_inputs
+from ppl_genmodels.workflow.estimators import summarised
 
 if TYPE_CHECKING:
     from arviz import InferenceData
@@ -234,6 +235,8 @@ class Fitted:
             "rows": str(self.card["data"]["rows"]),
             "steps": f"{metrics['steps']} ({metrics['stopped']})",
         }
+        if self.card.get("gradients"):
+            facts["gradient"] = summarised(self.card["gradients"])
         for name, shown in (("objective", "in training"), ("validation", "in validation")):
             if metrics.get(name) is not None:
                 facts[shown] = f"{metrics[name]:.4g} nats per datum"

@@ -30,6 +30,7 @@ from ppl_genmodels.objectives import Objective, elbo
 from ppl_genmodels.program import Program, as_program
 from ppl_genmodels.workflow.card import fingerprint, run_card
 from ppl_genmodels.workflow.checks import check_batches, check_program, check_validation
+from ppl_genmodels.workflow.estimators import estimators_in
 from ppl_genmodels.workflow.fitted import CARD, Fitted
 
 __all__ = ["fit"]
@@ -120,7 +121,7 @@ def fit(
     fabric = make_fabric(accelerator, devices, strategy, precision)
     launch(fabric)
     processes = Processes(fabric)
-    prepared, divergences = _prepare(program, objective, batches, held_out, num_particles, processes.count)
+    prepared, divergences, gradients = _prepare(program, objective, batches, held_out, num_particles, processes.count)
     folder = None if out is None else processes.first(lambda: _folder(Path(out), resume))
     settings: dict[str, Any] = {"epochs": epochs, "steps": total, "batch_size": batch_size, "seed": seed}
     settings |= {
@@ -131,7 +132,7 @@ def fit(
         "device": str(fabric.device),
         "processes": processes.count,
     }
-    card = processes.first(lambda: run_card(prepared, batches.rows, objective, settings, divergences))
+    card = processes.first(lambda: run_card(prepared, batches.rows, objective, settings, divergences, gradients))
     training = Training(
         prepared,
         objective,
@@ -220,8 +221,8 @@ def _prepare(
     held_out: Batches | None,
     num_particles: int,
     processes: int,
-) -> tuple[Program, dict[str, str]]:
-    """The program probed and checked on hard rows, missing values masked, and how its divergences are computed."""
+) -> tuple[Program, dict[str, str], dict[str, str]]:
+    """The program probed and checked on hard rows, missing values masked; how divergences and gradients are made."""
     prepared, rows = as_program(program), batches.rows
     validation = None if held_out is None else held_out.rows
     if rows.missing or (validation is not None and validation.missing):
@@ -233,9 +234,10 @@ def _prepare(
         check_batches(prepared, objective, rows, validation, -(-batch_size // processes), num_particles)
         if validation is not None:
             check_validation(prepared, objective, validation, num_particles)
+        gradients = estimators_in(prepared, rows)
     if processes > 1:
         _check_shared(prepared)
-    return prepared, divergences
+    return prepared, divergences, gradients
 
 
 def _check_shared(program: Program) -> None:

@@ -123,7 +123,7 @@ class Nested(Enumerable):
 class Counts(Enumerable):
     """A count cut off above, and a second one that it is the total of."""
 
-    sites = ("total", "part")
+    sites = ("total", "part of total")
 
     def __init__(self):
         super().__init__()
@@ -136,17 +136,18 @@ class Counts(Enumerable):
     def guide(self, x):
         with pyro.plate("data", ROWS):
             total = pyro.sample("total", TruncatedPoisson(self.rate.exp(), high=3))
-            pyro.sample("part", dist.Binomial(2, logits=self.logits + self.slope * total))
+            pyro.sample("part of total", dist.Binomial(2, logits=self.logits + self.slope * total))
 
     def model(self, x):
         with pyro.plate("data", ROWS):
             total = pyro.sample("total", TruncatedPoisson(torch.tensor(1.5), high=3))
-            part = pyro.sample("part", dist.Binomial(2, torch.tensor(0.4)))
+            part = pyro.sample("part of total", dist.Binomial(2, torch.tensor(0.4)))
             means = torch.stack([total - part, total], -1)
             pyro.sample("x", dist.Normal(means, 1.0).to_event(1), obs=x)
 
 
 PROGRAMS = [One, Two, Nested, Counts]
+ONE_ELEMENT = ("k", "bit", "total", "part of total")
 ESTIMATORS = {
     "score function": lambda: handlers.ScoreFunction(baseline="none"),
     "score function, leave one out": handlers.ScoreFunction,
@@ -159,7 +160,7 @@ ESTIMATORS = {
     "rebar": handlers.Rebar,
     "relax": handlers.Relax,
     "disarm": handlers.DisARM,
-    "marginalize": lambda: handlers.Marginalize(lambda msg: msg["name"] in ("k", "bit", "total")),
+    "marginalize": lambda: handlers.Marginalize(lambda msg: msg["name"] in ONE_ELEMENT),
 }
 CANNOT_SERVE = {
     **{(name, Counts): "does not serve counts" for name in ("rebar", "relax", "muprop", "disarm")},

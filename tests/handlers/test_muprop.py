@@ -107,11 +107,12 @@ def test_a_learned_baseline_learns_what_each_datum_costs():
     for parameter in model.parameters():
         parameter.requires_grad_(False)
     program = as_program(model).wrap(learned)
+    obj.elbo().loss(program, x)  # a first look at the program makes the networks
     optimizer = torch.optim.Adam(learned.state.parameters(), 0.3)
     step = compile_step(obj.elbo(), program, optimizer, "off")
     for _ in range(300):
         step(x)
-    cheap, dear = learned.state.network(x[[0, -1]]).squeeze(-1)
+    cheap, dear = learned.state.networks["first"](x[[0, -1]]).squeeze(-1)
     per_datum = sum(obj.elbo().evaluate(model, x, num_particles=100)[name] * sign for name, sign in SIGNS)
     asked = (per_datum[:32].mean() - per_datum[32:].mean()).item()
     assert (cheap - dear).item() == pytest.approx(asked, rel=0.2)
@@ -121,11 +122,14 @@ SIGNS = [("log_lik", 1.0), ("kl", -1.0)]
 
 
 def test_fit_trains_the_baseline_with_the_program():
-    network = nn.Linear(3, 1)
-    before = network.weight.detach().clone()
-    program = as_program(Layers()).wrap(handlers.ScoreFunction(baseline=network))
+    learned = handlers.ScoreFunction(baseline=nn.Linear(3, 1))
+    program = as_program(Layers()).wrap(learned)
+    obj.elbo().loss(program, torch.zeros(ROWS, 3))
+    before = [network.weight.detach().clone() for network in learned.state.networks.values()]
     fit(program, torch.randn(32, 3), steps=5, batch_size=8, progress=False)
-    assert not torch.equal(before, network.weight)
+    after = [network.weight for network in learned.state.networks.values()]
+    assert len(before) == 2  # one for each site
+    assert not any(map(torch.equal, before, after))
     assert set(program.state_dict()) - set(program.weights())  # saved programs leave out what serves training alone
 
 

@@ -1,0 +1,306 @@
+"""A semi-supervised VAE on MNIST with 100 labels: the class by Gumbel-Softmax or summed out.
+
+Jang, Gu and Poole (2017), section 4.3, table 2 and figure 5: bound and accuracy on test images for
+three ways to treat the unknown class, and what a step costs as the number of classes grows.
+
+    make reproduce NAME=gumbel-semi-supervised DATA_DIR=folder-that-holds-mnist
+"""
+
+from __future__ import annotations
+
+import json
+import statistics
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import asdict, dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import pyro
+import pyro.distributions as dist
+import torch
+from _gumbel_cases import TRAINING, images
+from _gumbel_page import PICTURE_COLORS
+from _page import Row, arguments, cost, estimate, number, picture_path, table, write_section
+from matplotlib.figure import Figure
+from PIL import Image
+from pyro import poutine
+from torch import Tensor, nn
+from torch.nn.functional import one_hot, softplus
+from torch.optim.lr_scheduler import CosineAnnealingLR
+
+from ppl_genmodels import as_program, data, handlers, inference
+from ppl_genmodels.networks import MLP
+from ppl_genmodels.objectives import Exponential, elbo
+
+NAME = "gumbel-semi-supervised"
+PIXELS, STYLE, HIDDEN = 784, 50, 500
+LABELS, BATCH_SIZE, LABELLED = 100, 100, 20
+"""Labelled images in all; unlabelled and labelled images in a batch."""
+LEARNING_RATE, ALPHA, SMALLEST_SCALE = 1e-3, 1.0, 1e-4
+WAYS = ("marginalization", "Gumbel-Softmax", "straight-through Gumbel-Softmax")
+PUBLISHED = {WAYS[0]: (-106.8, 92.6), WAYS[1]: (-109.6, 92.4), WAYS[2]: (-110.7, 93.6)}
+CLASSES = (2, 5, 10, 20, 50, 100)
+PUBLISHED_RATIOS = {10: 2.0, 100: 9.9}
+WARM, ROUNDS = 5, 31
+
+
+class SemiSupervised(nn.Module):
+    """An image from its class and a style of 50 numbers; the class is known for some images.
+
+    Labelled images have a plate of their own, and a batch of them counts as much as a batch of
+    unlabelled ones. That the class of a labelled image is what the classifier says is one more
+    observed site, of weight ``ALPHA``.
+
+    Args:
+        classes: How many.
+    """
+
+    prior_logits: Tensor
+    origin: Tensor
+
+    def __init__(self, classes: int = 10) -> None:
+        super().__init__()
+        self.classifier = convolutional(classes)
+        self.of_image, self.of_class = nn.Linear(PIXELS, HIDDEN), nn.Linear(classes, HIDDEN, bias=False)
+        self.style = nn.Linear(HIDDEN, 2 * STYLE)
+        self.decoder = MLP(classes + STYLE, PIXELS, (HIDDEN,))
+        self.register_buffer("prior_logits", torch.zeros(classes))
+        self.register_buffer("origin", torch.zeros(STYLE))
+
+    def model(self, x: Tensor | None = None, labelled: Tensor | None = None, labels: Tensor | None = None) -> None:
+        """Draws a class, a style and an image for each row, and a style for each labelled image."""
+        rows = 1 if x is None else len(x)
+        with pyro.plate("data", rows):
+            y = pyro.sample("y", dist.OneHotCategorical(logits=self.prior_logits))
+            self.image("", y, x)
+        if labelled is not None and labels is not None:
+            with pyro.plate("labelled", len(labelled)), poutine.scale(scale=rows / len(labelled)):
+                self.image("_labelled", labels, labelled)
+                with poutine.scale(scale=ALPHA):
+                    pyro.sample("label", dist.OneHotCategorical(logits=self.classifier(labelled)), obs=labels)
+
+    def guide(self, x: Tensor, labelled: Tensor | None = None, labels: Tensor | None = None) -> None:
+        """Draws the class from the classifier, and the style given image and class."""
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", dist.OneHotCategorical(logits=self.classifier(x)))
+            pyro.sample("z", self.style_of(x, y))
+        if labelled is not None and labels is not None:
+            with pyro.plate("labelled", len(labelled)), poutine.scale(scale=len(x) / len(labelled)):
+                pyro.sample("z_labelled", self.style_of(labelled, labels))
+
+    def image(self, suffix: str, y: Tensor, x: Tensor | None) -> None:
+        """Draws a style and then an image."""
+        z = pyro.sample(f"z{suffix}", dist.Normal(self.origin, 1.0).to_event(1))
+        y = y.expand(*torch.broadcast_shapes(y.shape[:-1], z.shape[:-1]), y.shape[-1])
+        logits = self.decoder(torch.cat([y, z.expand(*y.shape[:-1], STYLE)], -1))
+        pyro.sample(f"x{suffix}", dist.Bernoulli(logits=logits).to_event(1), obs=x)
+
+    def style_of(self, x: Tensor, y: Tensor) -> Any:
+        """The guide's distribution of the style."""
+        loc, raw_scale = self.style((self.of_image(x) + self.of_class(y)).relu()).chunk(2, -1)
+        return dist.Normal(loc, softplus(raw_scale) + SMALLEST_SCALE).to_event(1)
+
+
+def convolutional(classes: int) -> nn.Module:
+    """From images (..., 784) to the logits of their classes, by three layers."""
+    layers = (nn.Conv2d(1, 16, 5, 2, 2), nn.ReLU(), nn.Conv2d(16, 32, 5, 2, 2), nn.ReLU())
+    return nn.Sequential(nn.Unflatten(-1, (1, 28, 28)), *layers, nn.Flatten(-3), nn.Linear(32 * 49, classes))
+
+
+@dataclass(frozen=True)
+class Result:
+    """One way to treat the class.
+
+    Attributes:
+        bounds: The bound on each test image, by one draw of class and style.
+        correct: For each test image 1 where the likeliest class is the right one, else 0.
+        seconds: What the fit took.
+    """
+
+    bounds: list[float]
+    correct: list[float]
+    seconds: float
+
+
+def estimator(way: str, steps: int) -> handlers.Estimator:
+    """How the gradient passes the class."""
+    if way == "marginalization":
+        return handlers.Marginalize("y")
+    hard = way.startswith("straight-through")
+    return handlers.GumbelSoftmax("y", Exponential(1.0, 0.5, steps), hard, "categorical")
+
+
+def step_of(way: str, classes: int, steps: int, compile: Any) -> tuple[SemiSupervised, Callable[..., Tensor], Any]:
+    """A program, its training step, and the schedule of its learning rate."""
+    torch.manual_seed(0)
+    program = SemiSupervised(classes)
+    optimizer = torch.optim.Adam(program.parameters(), LEARNING_RATE, fused=True)
+    wrapped = as_program(program).wrap(estimator(way, steps))
+    step = inference.compile_step(elbo(), wrapped, optimizer, compile)
+    return program, step, CosineAnnealingLR(optimizer, T_max=steps)
+
+
+@dataclass(frozen=True)
+class Images:
+    """What is trained on and tested on: grey levels, drawn anew as bits for each batch, and test images in bits."""
+
+    unlabelled: Tensor
+    labelled: Tensor
+    labels: Tensor
+    test: Tensor
+    test_labels: Tensor
+
+
+def load(folder: Path, seed: int) -> Images:
+    """The images; which are labelled is drawn by ``seed``, equally many of each class."""
+    train = data.load(folder, "train")
+    grey, labels = torch.from_numpy(train.data), torch.as_tensor(train.labels, dtype=torch.long)
+    order = torch.randperm(len(grey), generator=torch.Generator().manual_seed(seed))
+    chosen = torch.cat([order[labels[order] == k][: LABELS // 10] for k in range(10)])
+    test_labels = torch.as_tensor(data.load(folder, "test").labels, dtype=torch.long)
+    return Images(
+        grey[:TRAINING], grey[chosen], one_hot(labels[chosen], 10).float(), images(folder, "test"), test_labels
+    )
+
+
+def fit(way: str, rows: Images, epochs: int, compile: Any, seed: int) -> dict[str, Any]:
+    """Fits by Adam, whose learning rate falls to 0 as a cosine, and evaluates: a :class:`Result` as a dict."""
+    began, count = time.monotonic(), len(rows.unlabelled)
+    steps = epochs * (count // BATCH_SIZE)
+    program, step, schedule = step_of(way, 10, steps, compile)
+    torch.manual_seed(seed)
+    for _ in range(epochs):
+        for batch in torch.randperm(count)[: steps // epochs * BATCH_SIZE].split(BATCH_SIZE):
+            some = torch.randint(len(rows.labelled), (LABELLED,))
+            step(rows.unlabelled[batch].bernoulli(), rows.labelled[some].bernoulli(), rows.labels[some])
+            schedule.step()
+    seconds = time.monotonic() - began
+    with torch.no_grad():
+        correct = program.classifier(rows.test).argmax(-1) == rows.test_labels
+    terms = elbo().evaluate(as_program(program), rows.test)
+    bounds = terms["log_lik"] - terms["kl"]
+    print(f"{way}: {bounds.mean():.2f}, {100 * correct.float().mean():.1f} % in {seconds:.0f} s", flush=True)
+    return asdict(Result(bounds.tolist(), correct.float().tolist(), seconds))
+
+
+def ratios(compile: Any) -> dict[int, float]:
+    """For each number of classes what a step by marginalization takes, as a multiple of one by Gumbel-Softmax.
+
+    Both ways take turns; medians.
+    """
+    return {classes: _ratio(classes, compile) for classes in CLASSES}
+
+
+def _ratio(classes: int, compile: Any) -> float:
+    torch.manual_seed(0)
+    labels = one_hot(torch.randint(classes, (LABELLED,)), classes).float()
+    batch = (torch.rand(BATCH_SIZE, PIXELS).round(), torch.rand(LABELLED, PIXELS).round(), labels)
+    steps = [step_of(way, classes, 1000, compile)[1] for way in WAYS[:2]]
+    times: list[list[float]] = [[], []]
+    for turn in range(WARM + ROUNDS):
+        for step, taken in zip(steps, times, strict=True):
+            began = time.perf_counter()
+            step(*batch)
+            if turn >= WARM:
+                taken.append(time.perf_counter() - began)
+    marginal, gumbel = (statistics.median(taken) for taken in times)
+    print(f"{classes} classes: {1e3 * marginal:.1f} and {1e3 * gumbel:.1f} ms", flush=True)
+    return marginal / gumbel
+
+
+def kept(options: Any, name: str, make: Callable[[], Any]) -> Any:
+    """What was put into the folder of results under a name, or else is made and put there, as JSON has it."""
+    path = None if options.results is None else options.results / f"{NAME}-{name}.json".replace(" ", "-")
+    if path is not None and path.exists():
+        return json.loads(path.read_text())
+    made = make()
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(json.dumps(made))
+    return made
+
+
+def main() -> None:
+    """Fits, evaluates, times, draws, and writes the section."""
+    options = arguments(__doc__ or "", epochs=20, seeds=1, results=True)
+    results: dict[str, list[Result]] = {way: [] for way in WAYS}
+    for seed in range(options.seeds):
+        rows = load(options.data_dir / "mnist", seed)
+        for way, found in results.items():
+            made = partial(fit, way, rows, options.epochs, options.compile, seed)
+            found.append(Result(**kept(options, f"{options.epochs}-{seed}-{way}", made)))
+    found_ratios = kept(options, "ratios", partial(ratios, options.compile))
+    by_classes = {int(classes): value for classes, value in found_ratios.items()}
+    draw(picture_path(options.page, "gumbel_semi_supervised"), by_classes)
+    command = f"make reproduce NAME={NAME} ARGS='--epochs {options.epochs} --seeds {options.seeds}'"
+    text = section(results, by_classes, command, options.epochs)
+    write_section(options.page, NAME, text)
+    print(text)
+
+
+def table_rows(results: dict[str, list[Result]], by_classes: dict[int, float]) -> list[Row]:
+    """One row for each number of table 2 and of the text, and the finding."""
+    return [
+        *(row for way, found in results.items() for row in _rows(way, found)),
+        *(_time_row(classes, value) for classes, value in by_classes.items()),
+    ]
+
+
+def _rows(way: str, found: Sequence[Result]) -> list[Row]:
+    bound, accuracy = PUBLISHED[way]
+    bounds, correct = ([torch.tensor(getattr(one, which)) for one in found] for which in ("bounds", "correct"))
+    percent = [100 * one for one in correct]
+    return [
+        Row(f"ELBO, {way}", number(bound), estimate(bounds), bool(torch.stack(bounds).mean() > bound)),
+        Row(f"accuracy, {way}", f"{accuracy} %", estimate(percent), bool(torch.stack(percent).mean() > accuracy)),
+    ]
+
+
+def _time_row(classes: int, value: float) -> Row:
+    published = PUBLISHED_RATIOS.get(classes)
+    shown = "a curve, no number" if published is None else f"{published:g}"
+    return Row(f"step by marginalization, {classes} classes", shown, f"{value:.1f}", published and value >= published)
+
+
+def draw(path: Path, by_classes: dict[int, float]) -> None:
+    """What a step by marginalization takes, as a multiple of one by Gumbel-Softmax, as a PNG."""
+    figure = Figure(figsize=(5.2, 3.6), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(list(by_classes), list(by_classes.values()), "o-", label="here")
+    axes.plot(list(PUBLISHED_RATIOS), list(PUBLISHED_RATIOS.values()), "s", color="0.4", label="published")
+    axes.set_xscale("log")
+    axes.set_yscale("log")
+    axes.set_xlabel("classes")
+    axes.set_ylabel("step time, Gumbel-Softmax = 1")
+    axes.spines[["top", "right"]].set_visible(False)
+    axes.legend(frameon=False)
+    figure.savefig(path, dpi=90)
+    Image.open(path).convert("RGB").quantize(PICTURE_COLORS).save(path, optimize=True)
+
+
+def section(results: dict[str, list[Result]], by_classes: dict[int, float], command: str, epochs: int) -> str:
+    """The section in Markdown."""
+    seconds = sum(one.seconds for found in results.values() for one in found)
+    return f"""
+## Gumbel-Softmax: semi-supervised
+
+Jang, Gu and Poole (2017), *Categorical Reparameterization with Gumbel-Softmax*, table 2 and figure 5.
+
+```
+{command}
+```
+
+{table(table_rows(results, by_classes))}
+
+![Step time against the number of classes](reproductions/gumbel_semi_supervised.png)
+
+TEXT
+
+- **Cost**: {cost(seconds)}, for all fits.
+"""
+
+
+if __name__ == "__main__":
+    main()
