@@ -108,11 +108,13 @@ class Timed:
         make: Makes it, always with the same weights after the same seed.
         plain: What passes the gradient where no handler is applied.
         particles: Draws from the guide.
+        lowered: Whether its steps are lowered too, which takes each some seconds.
     """
 
     make: Callable[[], nn.Module]
     plain: str
     particles: int = 1
+    lowered: bool = False
 
 
 def _autoencoder() -> nn.Module:
@@ -120,10 +122,10 @@ def _autoencoder() -> nn.Module:
 
 
 PROGRAMS = {
-    "10 one-hot vectors of 10 classes": Timed(lambda: OneHot(10, 10), "score function, leave one out"),
+    "10 one-hot vectors of 10 classes": Timed(lambda: OneHot(10, 10), "score function, leave one out", lowered=True),
     "one one-hot vector of 10 classes": Timed(lambda: OneHot(1, 10), "score function, leave one out"),
     "20 bits": Timed(Bits, "score function, leave one out"),
-    "10 real numbers": Timed(_autoencoder, "pathwise"),
+    "10 real numbers": Timed(_autoencoder, "pathwise", lowered=True),
     "10 real numbers, 4 particles": Timed(_autoencoder, "pathwise", particles=4),
     "weights of a network": Timed(Weights, "pathwise"),
 }

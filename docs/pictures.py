@@ -1,6 +1,9 @@
-"""Makes the picture of the front page, docs/_static/digits.png. Run it: python docs/pictures.py"""
+"""Makes the pictures in docs/_static: the front page and the page on gradients. Run it: python docs/pictures.py"""
 
+import re
+import sys
 from pathlib import Path
+from typing import Any
 
 import torch
 from matplotlib import pyplot
@@ -9,10 +12,29 @@ import ppl_genmodels as ppl
 from ppl_genmodels import diagnostics
 from ppl_genmodels.inference import EMA
 
-OUT = Path(__file__).parent / "_static" / "digits.png"
+HERE = Path(__file__).parent
+OUT = HERE / "_static" / "digits.png"
 
 
 def main() -> None:
+    """Both pictures; each can be made alone, by its name as argument."""
+    for name in sys.argv[1:] or ("digits", "gradients"):
+        {"digits": digits, "gradients": gradients}[name]()
+
+
+def gradients() -> None:
+    """The comparison of gradient estimators, of the program on that page."""
+    page = (HERE / "guide" / "gradients.md").read_text(encoding="utf-8")
+    names: dict[str, Any] = {}
+    exec(re.findall(r"^```python\n(.*?)^```$", page, re.MULTILINE | re.DOTALL)[0], names)
+    found = diagnostics.gradients(names["program"], names["x"], num_calls=1000)
+    out = HERE / "_static" / "gradients.png"
+    found.plot()[0, 0].figure.savefig(out, dpi=90)
+    print(f"{found}\n{out}, {out.stat().st_size / 1000:.0f} kB")
+
+
+def digits() -> None:
+    """Samples, reconstructions and the latent map of digits."""
     train, test = ppl.data.load("digits", "train"), ppl.data.load("digits", "test")
     torch.manual_seed(0)
     program = ppl.models.VAE(data_dim=64, latent_dim=8, likelihood="gaussian")

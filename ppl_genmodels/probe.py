@@ -9,13 +9,11 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import pyro
 import torch
 from pyro import poutine
-from pyro.infer.inspect import TrackProvenance
-from pyro.ops.provenance import get_provenance
 
 from ppl_genmodels.errors import PplError, ProgramError, nearest
+from ppl_genmodels.provenance import parents_of
 from ppl_genmodels.structure import (
     Node,
     Plate,
@@ -28,7 +26,7 @@ from ppl_genmodels.structure import (
     sample_sites,
 )
 
-__all__ = ["check_guide", "describe_data", "parents_of", "probe_guide", "probe_model"]
+__all__ = ["check_guide", "describe_data", "probe_guide", "probe_model"]
 
 
 def probe_model(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any]) -> Structure:
@@ -42,7 +40,7 @@ def probe_model(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[s
     observed = [n for n in nodes.values() if n["is_observed"] and not is_deterministic(n)]
     data_plate = outermost_plate(observed) or outermost_plate(nodes.values())
     nesting = max((-plate.dim for plate in plates.values()), default=0)
-    parents = parents_of(model, args, kwargs)
+    parents = parents_of(model, args, kwargs) or _all_before(nodes)
     sites = tuple(_site(node, parents.get(name, ())) for name, node in nodes.items() if not is_factor(node))
     return Structure(sites, tuple(plates.values()), data_plate, nesting)
 
@@ -97,28 +95,10 @@ def describe_data(args: tuple[Any, ...], kwargs: dict[str, Any]) -> str:
     return ", ".join(f"{name} {_shape(value)}" for name, value in named) or "no data"
 
 
-def parents_of(
-    fn: Callable[..., Any] | None, args: tuple[Any, ...], kwargs: dict[str, Any]
-) -> dict[str, tuple[str, ...]]:
-    """For each site the sites that its distribution is computed from, traced by provenance through the tensors.
-
-    Empty for a function whose operations refuse the tensors that carry provenance.
-    """
-    if fn is None:
-        return {}
-    try:
-        with pyro.validation_enabled(False), TrackProvenance(include_deterministic=True):
-            nodes = sample_sites(poutine.trace(fn).get_trace(*args, **kwargs))
-        return {name: tuple(n for n in nodes if n in _provenance(node) - {name}) for name, node in nodes.items()}
-    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):
-        return {}
-
-
-def _provenance(node: Node) -> frozenset[str]:
-    fn = node["fn"]
-    if is_deterministic(node):
-        return get_provenance(fn.base_dist.v)
-    return get_provenance(fn.log_prob(node["value"]))
+def _all_before(nodes: dict[str, Node]) -> dict[str, tuple[str, ...]]:
+    """For each site all before it, where it is not known which of them it depends on."""
+    names = list(nodes)
+    return {name: tuple(names[:number]) for number, name in enumerate(names)}
 
 
 def _shape(value: Any) -> str:

@@ -27,7 +27,8 @@ from torch.distributions import transform_to
 
 from ppl_genmodels.errors import ProgramError
 from ppl_genmodels.graph import program_graph
-from ppl_genmodels.probe import check_guide, parents_of, probe_guide, probe_model
+from ppl_genmodels.probe import check_guide, probe_guide, probe_model
+from ppl_genmodels.provenance import parents_of
 from ppl_genmodels.structure import Structure
 
 __all__ = ["Program", "as_program"]

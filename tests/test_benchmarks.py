@@ -6,6 +6,7 @@ standard errors of two means.
 
 import doctest
 import importlib
+import inspect
 import json
 import os
 import statistics
@@ -19,13 +20,16 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import interleaved, machine, report
+from benchmarks import estimators, interleaved, machine, report
+from benchmarks.estimator_programs import PROGRAMS
 from benchmarks.interleaved import Way
 from benchmarks.table import steps as steps_table
 from benchmarks.targets import Target
 from benchmarks.tasks import chain, regression, vae
 from benchmarks.ways import LIBRARY, NEEDED, NUMPYRO, PIXYZ, PYRO, REFERENCE, WAYS, installed
+from ppl_genmodels import handlers
 
+BASES = (handlers.SiteHandler, handlers.Estimator, handlers.NoiseHandler)
 ROOT = Path(__file__).resolve().parents[1]
 TASKS = {
     "vae": lambda **options: vae(20, 16, 4, rows=8, **options),
@@ -182,6 +186,37 @@ def test_the_tables_of_the_page_are_those_of_the_results_beside_them():
     for name, text in report.written(json.loads((folder / "results.json").read_text())).items():
         assert (folder / f"{name}.md").read_text() == text
         assert f"benchmarks/{name}.md" in page
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_every_handler_of_the_package_is_timed_on_some_program():
+    with pyro.validation_enabled(False):
+        idle = [
+            name
+            for name, make in estimators.handlers_to_time().items()
+            if not any(estimators.acts(timed, make) for timed in PROGRAMS.values())
+        ]
+    assert not idle
+    kinds = {name.partition(",")[0] for name in estimators.handlers_to_time()}
+    offered = {
+        name for name in handlers.__all__ if inspect.isclass(kind := getattr(handlers, name)) and kind not in BASES
+    }
+    assert {name for name in offered if issubclass(getattr(handlers, name), handlers.SiteHandler)} <= kinds
+
+
+def test_a_neutral_handler_changes_nothing():
+    for timed in PROGRAMS.values():
+        neutral = lambda: handlers.ScoreFunction(lambda msg: False)  # noqa: E731
+        assert not estimators.acts(timed, neutral)
+
+
+def test_the_table_of_handlers_has_a_dash_where_nothing_was_timed_and_errors_for_ratios_near_one():
+    steps = {"20 bits": {"plain, eager": [1.0] * 4, "DisARM, eager": [2.0] * 4}}
+    neutral = {"20 bits, eager": {"plain": [1.0] * 4, "a neutral handler": [1.01, 1.02, 1.03, 1.02]}}
+    text = report.printed({"estimators": {"steps": steps, "neutral": neutral}})
+    assert "| DisARM | 2.00 (2.00–2.00) | – | – |" in text["estimators"]
+    assert "| 20 bits, eager | 1.0200 ± 0.0023 |" in text["estimators"]
+    assert "| a step with a neutral handler to one without, eager | 1.02 | 1.02 | reached |" in text["targets"]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin a process")

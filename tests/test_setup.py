@@ -15,7 +15,7 @@ PACKAGE = ROOT / "ppl_genmodels"
 LINKS = ("models", "guides", "inference")
 ORDER = (
     {"errors"},
-    {"schedules", "structure", "graph_layout", "graph", "probe", "program"},
+    {"schedules", "structure", "graph_layout", "graph", "provenance", "probe", "program"},
     {"networks"},
     {"transforms"},
     {"distributions"},

@@ -96,15 +96,15 @@ class Experiment:
     temperature: Callable[[int], float | Exponential]
     published: Mapping[Units, Sequence[float]]
 
-    def estimator(self, name: str, steps: int) -> handlers.Estimator | None:
-        """An estimator for a fit of so many steps; None for one that the library does not have."""
+    def estimator(self, name: str, steps: int) -> handlers.Estimator:
+        """An estimator for a fit of so many steps; there is no DARN."""
         relaxed = partial(handlers.GumbelSoftmax, temperature=self.temperature(steps), density="categorical")
-        makers: dict[str, Callable[[], Any]] = {
+        makers: dict[str, Callable[[], handlers.Estimator]] = {
             "score function": handlers.ScoreFunction,
-            "MuProp": getattr(handlers, "MuProp", lambda: None),
+            "MuProp": handlers.MuProp,
             "straight-through": handlers.StraightThrough,
             "annealed straight-through": lambda: AnnealedStraightThrough(Exponential(1.0, SLOPE, -(-steps // 2))),
             "Gumbel-Softmax": relaxed,
             "straight-through Gumbel-Softmax": partial(relaxed, hard=True),
         }
-        return makers[name]() if name in makers else None
+        return makers[name]()

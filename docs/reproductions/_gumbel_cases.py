@@ -7,9 +7,10 @@ training images, and the test images are looked at once, by the last weights.
 
 from __future__ import annotations
 
+import argparse
 import json
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from functools import partial
 from pathlib import Path
@@ -49,7 +50,7 @@ class Case:
 
     Attributes:
         learning_rate: The one chosen.
-        tried: For each learning rate the bound on validation images after a short fit.
+        tried: For each learning rate the bound on validation images after a short fit; empty when it was taken over.
         curves: For each seed the objective on validation images after each epoch, at one draw.
         bounds: For each seed the bound on each test image, by many draws.
         one_draw: The same by one draw.
@@ -76,29 +77,44 @@ def images(folder: Path, split: str) -> Tensor:
     return torch.from_numpy(data.load(folder, split, binarize="sample", seed=seed).data)
 
 
-def run(experiment: Experiment, options: Any, arrays: Callable[[Tensor], tuple[Tensor, ...]]) -> list[Case]:
+def run(
+    experiment: Experiment,
+    options: Any,
+    arrays: Callable[[Tensor], tuple[Tensor, ...]],
+    names: Sequence[str] = ORDER,
+    longer: int = 1,
+    chosen: Sequence[Case] = (),
+) -> list[Case]:
     """The cases of an experiment, those that were kept and those that are run now.
 
     Args:
         arrays: From images to the program's arguments.
+        names: Of the estimators.
+        longer: How many times the epochs that are asked for.
+        chosen: Cases whose learning rates are taken over.
     """
     train, test = (images(options.data_dir / "mnist", split) for split in ("train", "test"))
     count = min(TRAINING, len(train) // 6 * 5)
     rows = {"train": train[:count], "validation": train[count:], "test": test[::EVERY]}
     prepared = {name: arrays(value) for name, value in rows.items()}
-    cases = [_kept(experiment, units, name, options, prepared) for name in ORDER for units in experiment.published]
-    return [case for case in cases if case is not None]
+    asked = argparse.Namespace(**{**vars(options), "epochs": longer * options.epochs})
+    rates = {(case.units, case.estimator): case.learning_rate for case in chosen}
+    return [
+        _kept(experiment, units, name, asked, prepared, rates.get((units, name)))
+        for name in names
+        for units in experiment.published
+    ]
 
 
-def _kept(experiment: Experiment, units: Units, name: str, options: Any, rows: dict[str, Any]) -> Case | None:
+def _kept(
+    experiment: Experiment, units: Units, name: str, options: Any, rows: dict[str, Any], rate: float | None
+) -> Case:
     """A case from the folder of results, or else run and put there."""
-    if experiment.estimator(name, 1) is None:
-        return None
     file = f"{experiment.name}-{options.epochs}-{options.seeds}-{units}-{name}.json".replace(" ", "-")
     path = None if options.results is None else options.results / file
     if path is not None and path.exists():
         return Case(**json.loads(path.read_text()))
-    case = _case(experiment, units, name, options, rows)
+    case = _case(experiment, units, name, options, rows, rate)
     losses = " and ".join(f"{torch.stack(case.loss(which)).mean():.2f}" for which in ("bounds", "one_draw"))
     print(f"{units}, {name}, rate {case.learning_rate:g}: {losses} in {case.seconds:.0f} s", flush=True)
     if path is not None:
@@ -107,19 +123,22 @@ def _kept(experiment: Experiment, units: Units, name: str, options: Any, rows: d
     return case
 
 
-def _case(experiment: Experiment, units: Units, name: str, options: Any, rows: dict[str, Any]) -> Case:
+def _case(
+    experiment: Experiment, units: Units, name: str, options: Any, rows: dict[str, Any], rate: float | None
+) -> Case:
     began = time.monotonic()
     one = partial(_fit, experiment, units, name, rows, options.compile)
     few = tuple(array[:TRIED_IMAGES] for array in rows["validation"])
     short = max(1, options.epochs // SHORT)
-    tried = {rate: _bound(one(rate, short, 0), few, TRIED_PARTICLES) for rate in LEARNING_RATES}
-    best = max(tried, key=lambda rate: tried[rate].mean().item())
+    candidates = LEARNING_RATES if rate is None else ()
+    tried = {one_of: _bound(one(one_of, short, 0), few, TRIED_PARTICLES) for one_of in candidates}
+    best = rate if rate is not None else max(tried, key=lambda one_of: tried[one_of].mean().item())
     fits = [one(best, options.epochs, seed) for seed in range(options.seeds)]
     return Case(
         units,
         name,
         best,
-        {f"{rate:g}": bound.mean().item() for rate, bound in tried.items()},
+        {f"{one_of:g}": bound.mean().item() for one_of, bound in tried.items()},
         [fitted.history["validation"].dropna().tolist() for fitted in fits],
         [_bound(fitted, rows["test"], PARTICLES).tolist() for fitted in fits],
         [_bound(fitted, rows["test"], 1).tolist() for fitted in fits],

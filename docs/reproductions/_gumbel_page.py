@@ -33,12 +33,40 @@ PICTURE_COLORS = 96
 
 
 def table_rows(experiment: Experiment, cases: Sequence[Case]) -> list[Row]:
-    """One row for each number of the paper's table 1."""
+    """One row for each number of the paper's table 1, and for each kind of units which loss is the lowest."""
     found = {(case.units, case.estimator): case for case in cases}
-    return [
+    rows = [
         _row(f"{units} units, {name}", published, found.get((units, name)))
         for units, numbers in experiment.published.items()
         for name, published in zip(ESTIMATORS, numbers, strict=True)
+    ]
+    return [
+        *rows,
+        *(
+            _lowest(f"{units} units, lowest", numbers, [case for case in cases if case.units == units])
+            for units, numbers in experiment.published.items()
+        ),
+    ]
+
+
+def _lowest(quantity: str, published: Sequence[float], cases: Sequence[Case]) -> Row:
+    """Which loss is the lowest, and by how much, on the same test images."""
+    (first, name), (second, _) = sorted(zip(published, ESTIMATORS, strict=True))[:2]
+    best, next_best = sorted(cases, key=lambda case: torch.stack(case.loss()).mean().item())[:2]
+    by = estimate([b - a for a, b in zip(best.loss(), next_best.loss(), strict=True)])
+    here = f"{best.estimator}, by {by}, below {next_best.estimator}"
+    return Row(quantity, f"{name}, by {number(second - first)}", here, best.estimator == name)
+
+
+def longer_rows(experiment: Experiment, cases: Sequence[Case], epochs: int) -> list[Row]:
+    """One row for each case that was run for longer than the others, against the same numbers of the paper."""
+    return [
+        _row(
+            f"{case.units} units, {case.estimator}, {epochs} epochs",
+            experiment.published[case.units][ESTIMATORS.index(case.estimator)],
+            case,
+        )
+        for case in cases
     ]
 
 
@@ -75,8 +103,12 @@ def _draw_kind(axes: Axes, cases: Sequence[Case]) -> None:
     axes.legend(frameon=False, fontsize=8)
 
 
-def remarks(cases: Sequence[Case], epochs: int) -> str:
-    """What the two experiments have in common, as items of a list."""
+def remarks(cases: Sequence[Case], epochs: int, paid: Sequence[Case]) -> str:
+    """What the two experiments have in common, as items of a list.
+
+    Args:
+        paid: The cases whose cost is summed.
+    """
     draws = f"{PARTICLES:,} draws"
     return f"""
 - **Reached** is a loss at most {TOLERANCE:g} nats above the published one. Lower is better.
@@ -87,18 +119,24 @@ def remarks(cases: Sequence[Case], epochs: int) -> str:
   gradients are taken and nowhere else, so every number is that of the program with discrete units,
   of its last weights. One draw is what is trained, by every estimator but Gumbel-Softmax, whose
   units are inside the cube or simplex then; by one draw it is not the best.
-- **Training**: {epochs} epochs in batches of {BATCH_SIZE}, by Adam, from a learning rate down to 0 as a cosine; the
-  paper has gradient descent with momentum and does not say for how long. Learning rates from {_listed()}
-  were tried for a {SHORT}th of the epochs and chosen by the bound with {TRIED_PARTICLES} draws on the first {TRIED_IMAGES:,}
-  validation images: {_rates(cases)}.
+- **Training**: {epochs} epochs in batches of {BATCH_SIZE}, by Adam, from a learning rate down to 0 as
+  a cosine; the paper has gradient descent with momentum and does not say for how long. Learning
+  rates from {_listed()} were tried for a {SHORT}th of the epochs and chosen by the bound with
+  {TRIED_PARTICLES} draws on the first {TRIED_IMAGES:,} validation images: {_rates(cases)}.
 - **Score function, MuProp**: the mean of the other images of the batch is subtracted from the cost,
   or from what MuProp leaves of it, and Adam adapts the scale; the paper normalises the variance.
 - **Annealed straight-through** is not in the library: the script adds it, as an estimator of one's
   own, whose slope goes from 1 to {SLOPE:g} within the first half; the paper does not give its slopes.
 - **DARN** is not in the library.
-- **Cost**: {cost(sum(case.seconds for case in cases))}, for all fits, the choice of learning rates
+- **Cost**: {cost(sum(case.seconds for case in paid))}, for all fits, the choice of learning rates
   and the evaluation.
 """
+
+
+def second_half(cases: Sequence[Case], estimator: str) -> str:
+    """How much the loss on validation images changed within the second half of a fit, for each kind of units."""
+    curves = [torch.tensor(case.curves[0]) for case in cases if case.estimator == estimator]
+    return " and ".join(number(curve[len(curve) // 2] - curve[-1]) for curve in curves)
 
 
 def _listed() -> str:

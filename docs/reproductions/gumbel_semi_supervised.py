@@ -17,96 +17,29 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-import pyro
-import pyro.distributions as dist
 import torch
-from _gumbel_cases import TRAINING, images
-from _gumbel_page import PICTURE_COLORS
+from _gumbel_cases import TRAINING
+from _gumbel_page import PICTURE_COLORS, TOLERANCE
 from _page import Row, arguments, cost, estimate, number, picture_path, table, write_section
+from _semi_supervised import ALPHA, HIDDEN, LABELS, PIXELS, STYLE, Images, SemiSupervised, load
 from matplotlib.figure import Figure
 from PIL import Image
-from pyro import poutine
-from torch import Tensor, nn
-from torch.nn.functional import one_hot, softplus
+from torch import Tensor
+from torch.nn.functional import one_hot
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
-from ppl_genmodels import as_program, data, handlers, inference
-from ppl_genmodels.networks import MLP
+from ppl_genmodels import as_program, handlers, inference
 from ppl_genmodels.objectives import Exponential, elbo
 
 NAME = "gumbel-semi-supervised"
-PIXELS, STYLE, HIDDEN = 784, 50, 500
-LABELS, BATCH_SIZE, LABELLED = 100, 100, 20
-"""Labelled images in all; unlabelled and labelled images in a batch."""
-LEARNING_RATE, ALPHA, SMALLEST_SCALE = 1e-3, 1.0, 1e-4
+BATCH_SIZE, LABELLED = 100, 20
+"""Unlabelled and labelled images in a batch."""
+LEARNING_RATE = 1e-3
 WAYS = ("marginalization", "Gumbel-Softmax", "straight-through Gumbel-Softmax")
 PUBLISHED = {WAYS[0]: (-106.8, 92.6), WAYS[1]: (-109.6, 92.4), WAYS[2]: (-110.7, 93.6)}
 CLASSES = (2, 5, 10, 20, 50, 100)
 PUBLISHED_RATIOS = {10: 2.0, 100: 9.9}
 WARM, ROUNDS = 5, 31
-
-
-class SemiSupervised(nn.Module):
-    """An image from its class and a style of 50 numbers; the class is known for some images.
-
-    Labelled images have a plate of their own, and a batch of them counts as much as a batch of
-    unlabelled ones. That the class of a labelled image is what the classifier says is one more
-    observed site, of weight ``ALPHA``.
-
-    Args:
-        classes: How many.
-    """
-
-    prior_logits: Tensor
-    origin: Tensor
-
-    def __init__(self, classes: int = 10) -> None:
-        super().__init__()
-        self.classifier = convolutional(classes)
-        self.of_image, self.of_class = nn.Linear(PIXELS, HIDDEN), nn.Linear(classes, HIDDEN, bias=False)
-        self.style = nn.Linear(HIDDEN, 2 * STYLE)
-        self.decoder = MLP(classes + STYLE, PIXELS, (HIDDEN,))
-        self.register_buffer("prior_logits", torch.zeros(classes))
-        self.register_buffer("origin", torch.zeros(STYLE))
-
-    def model(self, x: Tensor | None = None, labelled: Tensor | None = None, labels: Tensor | None = None) -> None:
-        """Draws a class, a style and an image for each row, and a style for each labelled image."""
-        rows = 1 if x is None else len(x)
-        with pyro.plate("data", rows):
-            y = pyro.sample("y", dist.OneHotCategorical(logits=self.prior_logits))
-            self.image("", y, x)
-        if labelled is not None and labels is not None:
-            with pyro.plate("labelled", len(labelled)), poutine.scale(scale=rows / len(labelled)):
-                self.image("_labelled", labels, labelled)
-                with poutine.scale(scale=ALPHA):
-                    pyro.sample("label", dist.OneHotCategorical(logits=self.classifier(labelled)), obs=labels)
-
-    def guide(self, x: Tensor, labelled: Tensor | None = None, labels: Tensor | None = None) -> None:
-        """Draws the class from the classifier, and the style given image and class."""
-        with pyro.plate("data", len(x)):
-            y = pyro.sample("y", dist.OneHotCategorical(logits=self.classifier(x)))
-            pyro.sample("z", self.style_of(x, y))
-        if labelled is not None and labels is not None:
-            with pyro.plate("labelled", len(labelled)), poutine.scale(scale=len(x) / len(labelled)):
-                pyro.sample("z_labelled", self.style_of(labelled, labels))
-
-    def image(self, suffix: str, y: Tensor, x: Tensor | None) -> None:
-        """Draws a style and then an image."""
-        z = pyro.sample(f"z{suffix}", dist.Normal(self.origin, 1.0).to_event(1))
-        y = y.expand(*torch.broadcast_shapes(y.shape[:-1], z.shape[:-1]), y.shape[-1])
-        logits = self.decoder(torch.cat([y, z.expand(*y.shape[:-1], STYLE)], -1))
-        pyro.sample(f"x{suffix}", dist.Bernoulli(logits=logits).to_event(1), obs=x)
-
-    def style_of(self, x: Tensor, y: Tensor) -> Any:
-        """The guide's distribution of the style."""
-        loc, raw_scale = self.style((self.of_image(x) + self.of_class(y)).relu()).chunk(2, -1)
-        return dist.Normal(loc, softplus(raw_scale) + SMALLEST_SCALE).to_event(1)
-
-
-def convolutional(classes: int) -> nn.Module:
-    """From images (..., 784) to the logits of their classes, by three layers."""
-    layers = (nn.Conv2d(1, 16, 5, 2, 2), nn.ReLU(), nn.Conv2d(16, 32, 5, 2, 2), nn.ReLU())
-    return nn.Sequential(nn.Unflatten(-1, (1, 28, 28)), *layers, nn.Flatten(-3), nn.Linear(32 * 49, classes))
 
 
 @dataclass(frozen=True)
@@ -140,29 +73,6 @@ def step_of(way: str, classes: int, steps: int, compile: Any) -> tuple[SemiSuper
     wrapped = as_program(program).wrap(estimator(way, steps))
     step = inference.compile_step(elbo(), wrapped, optimizer, compile)
     return program, step, CosineAnnealingLR(optimizer, T_max=steps)
-
-
-@dataclass(frozen=True)
-class Images:
-    """What is trained on and tested on: grey levels, drawn anew as bits for each batch, and test images in bits."""
-
-    unlabelled: Tensor
-    labelled: Tensor
-    labels: Tensor
-    test: Tensor
-    test_labels: Tensor
-
-
-def load(folder: Path, seed: int) -> Images:
-    """The images; which are labelled is drawn by ``seed``, equally many of each class."""
-    train = data.load(folder, "train")
-    grey, labels = torch.from_numpy(train.data), torch.as_tensor(train.labels, dtype=torch.long)
-    order = torch.randperm(len(grey), generator=torch.Generator().manual_seed(seed))
-    chosen = torch.cat([order[labels[order] == k][: LABELS // 10] for k in range(10)])
-    test_labels = torch.as_tensor(data.load(folder, "test").labels, dtype=torch.long)
-    return Images(
-        grey[:TRAINING], grey[chosen], one_hot(labels[chosen], 10).float(), images(folder, "test"), test_labels
-    )
 
 
 def fit(way: str, rows: Images, epochs: int, compile: Any, seed: int) -> dict[str, Any]:
@@ -224,7 +134,7 @@ def kept(options: Any, name: str, make: Callable[[], Any]) -> Any:
 
 def main() -> None:
     """Fits, evaluates, times, draws, and writes the section."""
-    options = arguments(__doc__ or "", epochs=20, seeds=1, results=True)
+    options = arguments(__doc__ or "", epochs=10, seeds=1, results=True)
     results: dict[str, list[Result]] = {way: [] for way in WAYS}
     for seed in range(options.seeds):
         rows = load(options.data_dir / "mnist", seed)
@@ -234,7 +144,8 @@ def main() -> None:
     found_ratios = kept(options, "ratios", partial(ratios, options.compile))
     by_classes = {int(classes): value for classes, value in found_ratios.items()}
     draw(picture_path(options.page, "gumbel_semi_supervised"), by_classes)
-    command = f"make reproduce NAME={NAME} ARGS='--epochs {options.epochs} --seeds {options.seeds}'"
+    settings = f"--epochs {options.epochs} --seeds {options.seeds} --compile {options.compile}"
+    command = f"make reproduce NAME={NAME} ARGS='{settings}'"
     text = section(results, by_classes, command, options.epochs)
     write_section(options.page, NAME, text)
     print(text)
@@ -244,6 +155,7 @@ def table_rows(results: dict[str, list[Result]], by_classes: dict[int, float]) -
     """One row for each number of table 2 and of the text, and the finding."""
     return [
         *(row for way, found in results.items() for row in _rows(way, found)),
+        *(_against_marginalization(way, results) for way in WAYS[1:]),
         *(_time_row(classes, value) for classes, value in by_classes.items()),
     ]
 
@@ -253,15 +165,30 @@ def _rows(way: str, found: Sequence[Result]) -> list[Row]:
     bounds, correct = ([torch.tensor(getattr(one, which)) for one in found] for which in ("bounds", "correct"))
     percent = [100 * one for one in correct]
     return [
-        Row(f"ELBO, {way}", number(bound), estimate(bounds), bool(torch.stack(bounds).mean() > bound)),
-        Row(f"accuracy, {way}", f"{accuracy} %", estimate(percent), bool(torch.stack(percent).mean() > accuracy)),
+        Row(f"ELBO, {way}", number(bound), estimate(bounds), bool(torch.stack(bounds).mean() >= bound - TOLERANCE)),
+        Row(
+            f"accuracy in %, {way}", number(accuracy), estimate(percent), bool(torch.stack(percent).mean() >= accuracy)
+        ),
     ]
+
+
+def _against_marginalization(way: str, results: dict[str, list[Result]]) -> Row:
+    """What a way loses, on the same test images; there is no number for the noise of the published ones."""
+    pairs = list(zip(results[way], results[WAYS[0]], strict=True))
+    lost = [100 * (torch.tensor(one.correct) - torch.tensor(other.correct)) for one, other in pairs]
+    published = number(PUBLISHED[way][1] - PUBLISHED[WAYS[0]][1])
+    return Row(f"accuracy in %, {way} less marginalization", published, estimate(lost))
 
 
 def _time_row(classes: int, value: float) -> Row:
     published = PUBLISHED_RATIOS.get(classes)
     shown = "a curve, no number" if published is None else f"{published:g}"
-    return Row(f"step by marginalization, {classes} classes", shown, f"{value:.1f}", published and value >= published)
+    return Row(
+        f"step by marginalization, {classes} classes",
+        shown,
+        f"{value:.1f}",
+        None if published is None else value >= published,
+    )
 
 
 def draw(path: Path, by_classes: dict[int, float]) -> None:
@@ -296,8 +223,21 @@ Jang, Gu and Poole (2017), *Categorical Reparameterization with Gumbel-Softmax*,
 
 ![Step time against the number of classes](reproductions/gumbel_semi_supervised.png)
 
-TEXT
-
+- **Reached** is a bound at most {TOLERANCE:g} nats lower than published, an accuracy no lower, and a
+  ratio of times no lower.
+- **Data**: {TRAINING:,} images without labels and, drawn from these, {LABELS} with, equally many of
+  each class; bits are drawn anew for each batch, {BATCH_SIZE} images without and
+  {LABELLED} with a label. All test images, each pixel drawn once from its grey level.
+- **Program**: a style of {STYLE} numbers; {HIDDEN} rectified hidden units where the paper has
+  convolutions, but for the classifier, which has three layers and the first two of them
+  convolutions. The weight of the classifier's own term is {ALPHA:g}: the best of 1, 20 and 100 after
+  four epochs of Gumbel-Softmax, by the accuracy on the other 10,000 training images. The paper chose
+  its weights, for each way, by the test images.
+- **Training**: {epochs} epochs by Adam, from {LEARNING_RATE:g} down to 0 as a cosine; temperatures
+  from 1 to 0.5, exponentially. The divergence of the class is that of the discrete one.
+- **Evaluation**: of the discrete program, by one draw of class and style for each image.
+- **Times**: each way takes turns, {ROUNDS} of them, medians; labels at random, as in the paper, whose
+  numbers are of a GPU. There a step has time to spare; here every value is work.
 - **Cost**: {cost(seconds)}, for all fits.
 """
 

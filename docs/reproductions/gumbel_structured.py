@@ -108,7 +108,7 @@ Jang, Gu and Poole (2017), *Categorical Reparameterization with Gumbel-Softmax*,
   is the log-likelihood alone. The paper's formula averages log-likelihoods over draws, which is what
   one draw estimates; its text says importance-sampled, which is what the verdict goes by.
 - **Temperature**: 1, as in the paper.
-{remarks(cases, epochs).strip()}
+{remarks(cases, epochs, cases).strip()}
 """
 
 

@@ -127,7 +127,8 @@ class Measurement:
     def _least_noisy(self, site: str, ways: list[Way], noise: dict[Way, Noise], given: bool) -> Way:
         """The pathwise gradient where it passes, else the unbiased estimator of this library with least variance."""
         if given:
-            ways, _ = self.usable(default_ways(node for node in self.latent if node["name"] == site), given=False)
+            known = default_ways(node for node in self.latent if node["name"] == site)
+            ways, _ = self.usable([way for way in known if not way.learns], given=False)
         here = [way for way in ways if way.site == site and not way.biased]
         if not here:
             raise ProgramError(f"site '{site}': no unbiased estimator serves it, so no bias can be measured there.")

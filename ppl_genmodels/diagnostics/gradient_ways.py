@@ -13,7 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_genmodels import handlers
 from ppl_genmodels.errors import OptionError, ProgramError
@@ -51,6 +51,11 @@ class Way:
     def biased(self) -> bool:
         """Whether the estimator says that it is."""
         return self.estimator is not None and self.estimator.biased
+
+    @property
+    def learns(self) -> bool:
+        """Whether the estimator may have parameters of its own."""
+        return isinstance(getattr(self.estimator, "state", None), nn.Module)
 
 
 @dataclass

@@ -3,6 +3,7 @@
 Convention of this package: shapes follow torch; event dims are always declared.
 """
 
+from ppl_genmodels.distributions.flow import Flow
 from ppl_genmodels.distributions.level_categorical import LevelCategorical
 from ppl_genmodels.distributions.likelihood import (
     BernoulliLikelihood,
@@ -16,6 +17,7 @@ from ppl_genmodels.distributions.truncated_poisson import TruncatedPoisson
 __all__ = [
     "BernoulliLikelihood",
     "CategoricalLikelihood",
+    "Flow",
     "GaussianLikelihood",
     "LevelCategorical",
     "Likelihood",

@@ -44,9 +44,9 @@ class Antithetic(NoiseHandler):
     Example:
         >>> import pyro, pyro.distributions as dist
         >>> with antithetic(), pyro.plate("_particles", 4):
-        ...     z = pyro.sample("z", dist.Normal(1.0, 2.0))
+        ...     z = pyro.sample("z", dist.Normal(0.0, 2.0))
         >>> z[:2] + z[2:]
-        tensor([2., 2.])
+        tensor([0., 0.])
     """
 
     stage = 2

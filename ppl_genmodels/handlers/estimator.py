@@ -171,6 +171,8 @@ class Estimator(SiteHandler):
             ProgramError: When it cannot serve the site's distribution.
         """
         other = msg["infer"].get("gradient")
+        if other is self and msg["infer"].get("gradient_taken"):
+            return  # around a whole objective: replayed in the model, where it was named by the guide's site
         if msg["infer"].get("gradient_taken"):
             raise OptionError(
                 f"site '{msg['name']}' is claimed by two gradient estimators, {type(other).__name__} and "

@@ -6,17 +6,14 @@ are mirrored together.
 
 from __future__ import annotations
 
-import copy
-from functools import cache
-from types import new_class
 from typing import Any
 
 import torch
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
-from ppl_genmodels.distributions.relaxed import replaced
 from ppl_genmodels.errors import OptionError
+from ppl_genmodels.handlers.drawn_only import drawn_only
 from ppl_genmodels.handlers.estimator import Site, base_of
 from ppl_genmodels.handlers.flipout import SYMMETRIC
 from ppl_genmodels.handlers.later import REDRAWN
@@ -82,7 +79,7 @@ class Evolution(OfGuide):
 
     def transform(self, msg: Message) -> None:
         """Draws without the pathwise gradient."""
-        msg["fn"] = replaced(msg["fn"], _drawn_only)
+        msg["fn"] = drawn_only(msg["fn"])
 
     def surrogate(self, site: Site) -> Tensor | float:
         """A zero whose gradient in the distribution's parameters is the estimate.
@@ -112,20 +109,6 @@ def evolution(target: Any = None, *, sites: Sites = None, pairs: int = 1) -> Any
         4
     """
     return applied(Evolution(sites, pairs), target)
-
-
-def _drawn_only(fn: Any) -> Any:
-    """The same distribution without ``rsample``."""
-    fn = copy.copy(fn)
-    kind: Any = type(fn)
-    fn.__class__ = _without_rsample(kind)
-    return fn
-
-
-@cache
-def _without_rsample(kind: Any) -> type:
-    """A class of distributions without ``rsample``, which expanding keeps."""
-    return new_class(kind.__name__, (kind,), exec_body=lambda body: body.update(has_rsample=False))
 
 
 def _baseline(cost: Tensor, data_dim: int | None) -> Tensor:

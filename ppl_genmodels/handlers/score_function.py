@@ -9,10 +9,12 @@ from __future__ import annotations
 from typing import Any, Literal, get_args
 
 import torch
+from pyro.distributions import Delta
 from pyro.poutine.runtime import Message
 from torch import Tensor, nn
 
 from ppl_genmodels.errors import OptionError
+from ppl_genmodels.handlers.drawn_only import drawn_only
 from ppl_genmodels.handlers.estimator import Estimator, Site
 from ppl_genmodels.handlers.learned_baseline import LearnedBaseline
 from ppl_genmodels.handlers.running_mean import RunningMean
@@ -30,7 +32,7 @@ class ScoreFunction(Estimator):
     plates. Unbiased.
 
     Args:
-        sites: Which sites; by default all.
+        sites: Which sites; by default all but Delta ones. No other gradient passes their draws.
         baseline: ``"leave_one_out"``, the mean cost of the other particles, or with one particle of the other data of
             the batch; ``"running_mean"``, the moving average of the costs of earlier steps, zero at the first, one
             number for each site; ``"vimco"``, as leave-one-out, and in terms that mix the particles the term with
@@ -65,6 +67,12 @@ class ScoreFunction(Estimator):
         self.state = _state(baseline)
         """What it remembers from step to step; a part of the program that it is applied to."""
 
+    serves_what = "sites with a density, no Delta"
+
+    def serves(self, fn: Any) -> bool:
+        """Whether it is drawn at all, given without ``Independent`` around it."""
+        return not isinstance(fn, Delta)
+
     def take(self, msg: Message) -> None:
         """Takes a site, and makes room for what is remembered of it."""
         super().take(msg)
@@ -74,6 +82,10 @@ class ScoreFunction(Estimator):
     @property
     def _memory(self) -> RunningMean:
         return self.state.running if isinstance(self.state, LearnedBaseline) else self.state  # type: ignore[return-value]
+
+    def transform(self, msg: Message) -> None:
+        """Lets no gradient through the draw, which the score stands for."""
+        msg["fn"] = drawn_only(msg["fn"]) if msg["fn"].has_rsample else msg["fn"]
 
     def surrogate(self, site: Site) -> Tensor | float:
         """A zero whose gradient is the score times the cost less the baseline."""

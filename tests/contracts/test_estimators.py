@@ -1,6 +1,7 @@
 """What every unbiased gradient estimator owes: the enumerated gradient, on programs small enough to enumerate."""
 
 import itertools
+from contextlib import nullcontext
 
 import pyro
 import pyro.distributions as dist
@@ -278,6 +279,38 @@ def test_only_what_a_draw_has_an_influence_on_is_charged():
     gradients(Apart(), Watching(), calls=1)
     assert costs["idle"].abs().max() < 2.0
     assert costs["k"].abs().max() > 1000.0
+
+
+def test_a_cost_that_numpy_computes_is_charged():
+    """What leaves the tensors is followed: else the likelihood would be free, and the gradient wrong in silence."""
+
+    class BlackBox(One):
+        def __init__(self):
+            super().__init__()
+            self.means = nn.Parameter(self.means.detach(), requires_grad=False)
+
+        def parameters(self, recurse=True):
+            return iter([self.logits])
+
+        def model(self, x):
+            with pyro.plate("data", ROWS):
+                k = pyro.sample("k", dist.Categorical(torch.tensor([0.2, 0.3, 0.5])))
+                means = torch.from_numpy(self.means.detach().numpy()[k.numpy()])
+                pyro.sample("x", dist.Normal(means, 1.0).to_event(1), obs=x)
+
+    torch.manual_seed(2)
+    assert largest_error(BlackBox(), handlers.ScoreFunction()) < 4.5
+
+
+def test_an_estimator_may_stand_around_the_objective():
+    torch.manual_seed(2)
+    program = One()
+    found = []
+    for wrapped in (program, as_program(program).wrap(handlers.LocalExpectation())):
+        torch.manual_seed(3)
+        with handlers.LocalExpectation() if wrapped is program else nullcontext():
+            found.append(torch.autograd.grad(obj.elbo().loss(wrapped, X), program.logits)[0])
+    assert torch.equal(*found)
 
 
 def test_an_estimator_may_be_named_at_the_site():

@@ -2,6 +2,7 @@
 
 import copy
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import pytest
@@ -61,6 +62,37 @@ def test_the_data_plate_is_the_one_around_the_observation_not_the_first():
 def test_parents_are_traced_through_the_model():
     structure = Program(model, guide).structure(X)
     assert {site.name: site.parents for site in structure.sites} == {"mean": (), "z": ("mean",), "x": ("z",)}
+
+
+def test_what_leaves_the_tensors_may_enter_all_that_comes_after_it():
+    """By way of numpy, of a Python number, and of a branch; not what is drawn before, and not what stays a tensor."""
+
+    def leaving(x):
+        early = pyro.sample("early", dist.Normal(0.0, 1.0))
+        pyro.sample("before", dist.Normal(early, 1.0))
+        away = torch.as_tensor(np.sin(early.detach().numpy()))
+        pyro.sample("numpy", dist.Normal(away, 1.0))
+        scale = pyro.sample("scale", dist.LogNormal(0.0, 1.0))
+        width = 1.0 if scale > 0.5 else float(scale)
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(width, 1.0), obs=x[:, 0])
+
+    sites = Program(leaving, AutoNormal(leaving)).structure(X).sites
+    parents = {site.name: site.parents for site in sites}
+    assert parents["before"] == parents["numpy"] == ("early",)
+    assert parents["x"] == ("early", "scale")
+
+
+def test_where_provenance_is_refused_all_sites_before_are_parents():
+    def refusing(x):
+        with pyro.plate("data", len(x)):
+            z = pyro.sample("z", dist.Normal(0.0, 1.0))
+            if type(z) is not torch.Tensor:
+                raise TypeError("plain tensors only")
+            pyro.sample("x", dist.Normal(z, 1.0), obs=x[:, 0])
+
+    structure = Program(refusing, AutoNormal(refusing)).structure(X)
+    assert structure.site("x").parents == ("z",)
 
 
 def test_parents_are_traced_through_deterministic_sites():

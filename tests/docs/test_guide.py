@@ -1,4 +1,4 @@
-"""The three pages of the guide run as they stand and show what they say."""
+"""The pages of the guide run as they stand and show what they say."""
 
 import torch
 
@@ -31,3 +31,13 @@ def test_the_page_on_inspecting(run_page, capsys):
     assert "'z_dim_0': 8" in printed
     assert "held-out evidence" in printed
     assert names["page"].is_file()
+
+
+def test_the_page_on_gradients(run_page, capsys):
+    names = run_page("docs/guide/gradients.md")
+    printed = capsys.readouterr().out
+    assert "label by ReparameterizeAndMarginalize" in printed
+    assert "label by GumbelSoftmax (biased)" in printed
+    assert names["found"].references == {"label": "enumeration"}
+    assert names["found"].recommendation in printed
+    assert "cold" in printed

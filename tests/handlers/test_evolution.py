@@ -1,5 +1,7 @@
 """Evolution strategies: the gradient of the smoothed cost, from values alone."""
 
+from contextlib import nullcontext
+
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -146,6 +148,24 @@ def test_without_gradients_nothing_changes():
         torch.manual_seed(4)
         values.append(obj.elbo("monte_carlo").evaluate(program, X))
     assert all(torch.equal(values[0][name], values[1][name]) for name in values[0])
+
+
+def test_it_is_named_at_the_site_or_around_everything():
+    """The same gradient as by the handler on the program, from one random state."""
+
+    class Named(Smoothed):
+        def guide(self, x):
+            with pyro.plate("data", ROWS):
+                pyro.sample("z", dist.Normal(self.loc, self.raw.exp()), infer={"gradient": handlers.Evolution()})
+
+    found = []
+    for make, wrap in ((Named, lambda source: source), (Smoothed, handlers.evolution), (Smoothed, None)):
+        torch.manual_seed(0)
+        source = make(floor)
+        with nullcontext() if wrap else handlers.Evolution():
+            found.append(gradients(wrap(source) if wrap else source, source, calls=3))
+    assert torch.equal(found[0], found[1])
+    assert torch.equal(found[0], found[2])
 
 
 def test_a_prior_may_be_of_any_family():
