@@ -16,7 +16,7 @@ from torch import Tensor
 from ppl_genmodels.distributions.truncated_poisson import TruncatedPoisson
 from ppl_genmodels.handlers.estimator import Site, base_of
 
-__all__ = ["Flips", "flips_of", "is_finite", "support_of"]
+__all__ = ["Flips", "flips_of", "is_finite", "remember_probs", "support_of"]
 
 _SERVED = (
     torch_dist.Bernoulli,
@@ -36,6 +36,18 @@ def support_of(fn: Any) -> Tensor:
     r"""The values of a finite distribution, shape (values, \*event)."""
     listed = fn.enumerate_support(expand=False)
     return listed.reshape(len(listed), *fn.event_shape)
+
+
+def remember_probs(fn: Any) -> None:
+    """Makes a distribution's probabilities, which it then keeps, before plates repeat it for every alternative.
+
+    Example:
+        >>> fn = torch_dist.Categorical(logits=torch.zeros(3))
+        >>> remember_probs(fn)
+        >>> "probs" in vars(fn)
+        True
+    """
+    getattr(base_of(fn), "probs", None)
 
 
 @dataclass(frozen=True)

@@ -14,7 +14,7 @@ from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
 from torch import Tensor
 
-from ppl_genmodels.distributions.noise import from_noise, noise_of
+from ppl_genmodels.distributions.noise import from_noise, has_noise, noise_of
 from ppl_genmodels.distributions.relaxed import StraightThroughMass, replaced
 from ppl_genmodels.errors import ProgramError
 from ppl_genmodels.handlers.estimator import base_of
@@ -97,7 +97,7 @@ class Smooth(Redrawn):
         if isinstance(base, _VERTICES):
             noise = share(noise_of(fn).sample())  # type: ignore[union-attr]
             return soften(base, unbounded(base, noise), self.temperature)
-        if not fn.has_rsample:
+        if fn.support.is_discrete or not (fn.has_rsample or has_noise(fn)):
             raise _cannot(name, fn, "a relaxation")
         return super().__call__(name, fn, kept, share)
 

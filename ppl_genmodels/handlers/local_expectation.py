@@ -8,10 +8,11 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyro.poutine.runtime import Message
 from torch import Tensor
 
 from ppl_genmodels.handlers.estimator import Estimator, Site
-from ppl_genmodels.handlers.finite import flips_of, is_finite
+from ppl_genmodels.handlers.finite import flips_of, is_finite, remember_probs
 from ppl_genmodels.handlers.later import KEPT, REDRAWN
 from ppl_genmodels.handlers.score_function import leave_one_out
 from ppl_genmodels.handlers.site_handler import Sites, applied
@@ -26,6 +27,9 @@ class _Summed(Estimator):
 
     def serves(self, fn: Any) -> bool:
         return is_finite(fn)
+
+    def transform(self, msg: Message) -> None:
+        remember_probs(msg["fn"])
 
 
 class LocalExpectation(_Summed):

@@ -8,11 +8,12 @@ from __future__ import annotations
 
 from typing import Any
 
+from pyro.poutine.runtime import Message
 from torch import Tensor
 
 from ppl_genmodels.errors import ProgramError
 from ppl_genmodels.handlers.estimator import Estimator, Site
-from ppl_genmodels.handlers.finite import flips_of, is_finite
+from ppl_genmodels.handlers.finite import flips_of, is_finite, remember_probs
 from ppl_genmodels.handlers.later import REDRAWN
 from ppl_genmodels.handlers.site_handler import Sites, applied
 
@@ -56,6 +57,10 @@ class Marginalize(Estimator):
     def serves(self, fn: Any) -> bool:
         """Finitely many values, given without ``Independent`` around it."""
         return is_finite(fn)
+
+    def transform(self, msg: Message) -> None:
+        """Makes the probabilities before plates repeat them for every value."""
+        remember_probs(msg["fn"])
 
     def surrogate(self, site: Site) -> Tensor | float:
         """The exact sum less what the draw gave; not a zero.

@@ -11,7 +11,6 @@ from typing import Any
 import torch
 import torch.distributions as torch_dist
 from torch import Tensor
-from torch.nn.functional import one_hot
 
 __all__ = ["Bits", "sticks_of"]
 
@@ -51,12 +50,15 @@ class Sticks(Bits):
         index = value.argmax(-1) if is_one_hot else value.long()
         decided = self._reached(index)
         drawn = torch.bernoulli(sticks.detach().sigmoid().expand(decided.shape))
-        at_index = one_hot(index, self.classes)[..., :-1].to(drawn)
+        at_index = self._one_hot(index)[..., :-1].to(drawn)
         super().__init__(torch.where(decided, at_index, drawn), sticks)
 
     def _reached(self, index: Tensor) -> Tensor:
         """Whether the bits up to a class decided it."""
         return torch.arange(self.classes - 1, device=index.device) <= index.unsqueeze(-1)
+
+    def _one_hot(self, index: Tensor) -> Tensor:
+        return index.unsqueeze(-1) == torch.arange(self.classes, device=index.device)  # torch's own reads the values
 
     def _index(self, bits: Tensor) -> Tensor:
         first = torch.cat([bits, torch.ones_like(bits[..., :1])], -1)
@@ -65,7 +67,7 @@ class Sticks(Bits):
     def value(self, bits: Tensor) -> Tensor:
         """The draw that bits make."""
         index = self._index(bits)
-        return one_hot(index, self.classes).to(self.dtype) if self.is_one_hot else index.to(self.dtype)
+        return self._one_hot(index).to(self.dtype) if self.is_one_hot else index.to(self.dtype)
 
     def used(self, other: Tensor) -> Tensor:
         """One where a bit enters the draw of these or of other bits; given the others, the rest expect zero."""

@@ -9,6 +9,7 @@ from ppl_genmodels.models import catalogue
 from ppl_genmodels.models.conv_vae import ConvVAE
 from ppl_genmodels.models.eight_schools import EightSchools
 from ppl_genmodels.models.regression import HierarchicalRegression, LinearRegression
+from ppl_genmodels.models.spline_flow import SplineFlow
 from ppl_genmodels.models.vae import VAE, Autoencoder
 
 __all__ = [
@@ -18,5 +19,6 @@ __all__ = [
     "EightSchools",
     "HierarchicalRegression",
     "LinearRegression",
+    "SplineFlow",
     "catalogue",
 ]

@@ -3,7 +3,7 @@
 Convention of this package: forward leads from noise to data.
 """
 
-from ppl_genmodels.transforms.actnorm import ActNorm
+from ppl_genmodels.transforms.actnorm import ActNorm, first_data, wait_for_data
 from ppl_genmodels.transforms.autoregressive import Autoregressive
 from ppl_genmodels.transforms.bijection import Bijection, call_and_ladj, inverse_and_ladj
 from ppl_genmodels.transforms.coupling import Coupling
@@ -25,5 +25,7 @@ __all__ = [
     "Spline",
     "Unsqueeze",
     "call_and_ladj",
+    "first_data",
     "inverse_and_ladj",
+    "wait_for_data",
 ]

@@ -32,6 +32,7 @@ from ppl_genmodels.workflow.card import fingerprint, run_card
 from ppl_genmodels.workflow.checks import check_batches, check_program, check_validation
 from ppl_genmodels.workflow.estimators import estimators_in
 from ppl_genmodels.workflow.fitted import CARD, Fitted
+from ppl_genmodels.workflow.starts import set_by_data
 
 __all__ = ["fit"]
 
@@ -235,6 +236,7 @@ def _prepare(
         if validation is not None:
             check_validation(prepared, objective, validation, num_particles)
         gradients = estimators_in(prepared, rows)
+        set_by_data(prepared, rows, batch_size)
     if processes > 1:
         _check_shared(prepared)
     return prepared, divergences, gradients

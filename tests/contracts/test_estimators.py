@@ -15,6 +15,7 @@ from ppl_genmodels.distributions import TruncatedPoisson
 from ppl_genmodels.errors import OptionError, ProgramError, UnknownNameError
 from ppl_genmodels.handlers import Estimator, finite
 from ppl_genmodels.handlers.later import REDRAWN
+from ppl_genmodels.inference import compile_step
 
 ROWS, CALLS = 3, 300
 X = torch.tensor([[0.3, -1.0], [1.2, 0.4], [-0.5, 2.0]])
@@ -200,6 +201,38 @@ def test_the_mean_is_the_enumerated_gradient(make, name, particles):
         pytest.skip(f"{name} {CANNOT_SERVE[name, make]}")
     torch.manual_seed(2)
     assert largest_error(make(), ESTIMATORS[name](), particles) < 4.5
+
+
+class TwoCounts(Counts):
+    """Both counts cut off above: a Binomial is not traced, as torch reads its total count."""
+
+    def guide(self, x):
+        with pyro.plate("data", ROWS):
+            total = pyro.sample("total", TruncatedPoisson(self.rate.exp(), high=3))
+            pyro.sample("part of total", TruncatedPoisson((self.logits + self.slope * total).exp(), high=2))
+
+    def model(self, x):
+        with pyro.plate("data", ROWS):
+            total = pyro.sample("total", TruncatedPoisson(torch.tensor(1.5), high=3))
+            part = pyro.sample("part of total", TruncatedPoisson(torch.tensor(0.7), high=2))
+            pyro.sample("x", dist.Normal(torch.stack([total - part, total], -1), 1.0).to_event(1), obs=x)
+
+
+@pytest.mark.parametrize("make", [One, Two, Nested, TwoCounts])
+@pytest.mark.parametrize("name", ESTIMATORS)
+def test_a_traced_step_is_the_eager_one(name, make):
+    """A step that cannot be traced warns, and warnings are errors."""
+    if (name, Counts if make is TwoCounts else make) in CANNOT_SERVE:
+        pytest.skip(f"{name} cannot serve its sites")
+    found = []
+    for mode in ("off", "trace"):
+        torch.manual_seed(2)
+        program = as_program(make()).wrap(ESTIMATORS[name]())
+        program.structure(X)
+        step = compile_step(obj.elbo(), program, torch.optim.SGD(program.parameters(), 0.01), mode, num_particles=2)
+        torch.manual_seed(3)
+        found.append(torch.stack([*(step(X) for _ in range(3)), *(p.detach().sum() for p in program.parameters())]))
+    torch.testing.assert_close(*found)
 
 
 class Without(Estimator):

@@ -50,6 +50,7 @@ EXAMPLES = {
         {"x": torch.linspace(0, 1, 100).reshape(5, 1, 5, 4)},
         _AUTOENCODER_SITES,
     ),
+    "spline_flow": Example({"data_dim": 3, "layers": 1, "hidden": (8,)}, {"x": _regression()["x"]}, {"x": ("data",)}),
     "linear_regression": Example({"num_features": 3}, _regression(), {"intercept": (), "slope": (), "y": ("data",)}),
     "hierarchical_regression": Example(
         {"num_features": 3, "num_groups": 4},

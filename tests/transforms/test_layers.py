@@ -11,35 +11,59 @@ from torch import nn
 from ppl_genmodels import fit
 from ppl_genmodels.distributions import Flow
 from ppl_genmodels.errors import OptionError
-from ppl_genmodels.transforms import ActNorm, Affine, Autoregressive, Coupling, Permute, Spline, Unsqueeze
+from ppl_genmodels.transforms import (
+    ActNorm,
+    Affine,
+    Autoregressive,
+    Coupling,
+    Permute,
+    Spline,
+    Unsqueeze,
+    first_data,
+    wait_for_data,
+)
 
 
 @pytest.mark.parametrize(("shape", "event_dim"), [((500, 3), 1), ((50, 3, 4, 4), 3)])
 def test_actnorm_makes_the_first_data_standard_and_keeps_what_it_set(shape, event_dim):
     torch.manual_seed(0)
     layer, first = ActNorm(3, event_dim), 5 + 2 * torch.randn(shape)
-    rows = layer.inv(first).movedim(-event_dim, -1).reshape(-1, 3)
+    with first_data():
+        rows = layer.inv(first).movedim(-event_dim, -1).reshape(-1, 3)
     torch.testing.assert_close(rows.mean(0), torch.zeros(3), atol=1e-5, rtol=0)
     torch.testing.assert_close(rows.std(0), torch.ones(3), atol=1e-5, rtol=0)
     kept = [parameter.clone() for parameter in layer.parameters()]
-    layer.inv(torch.randn(shape))
+    with first_data():
+        layer.inv(torch.randn(shape))
     assert all(map(torch.equal, kept, layer.parameters()))
 
 
 def test_actnorm_restored_or_copied_is_not_set_again():
     layer = ActNorm(2)
-    layer.inv(torch.tensor([[1.0, 2.0], [3.0, 5.0]]))
+    with first_data():
+        layer.inv(torch.tensor([[1.0, 2.0], [3.0, 5.0]]))
     restored = ActNorm(2)
     restored.load_state_dict(layer.state_dict())
     for other in (restored, copy.deepcopy(layer)):
-        other.inv(torch.randn(10, 2))
+        with first_data():
+            other.inv(torch.randn(10, 2))
         assert torch.equal(other.loc, layer.loc)
 
 
 def test_actnorm_is_not_set_by_one_row():
     layer = ActNorm(2)
-    layer.inv(torch.tensor([[4.0, 2.0]]))
+    with first_data():
+        layer.inv(torch.tensor([[4.0, 2.0]]))
     assert not layer.is_set
+
+
+def test_fit_lets_a_batch_set_what_waits_for_data():
+    torch.manual_seed(0)
+    program = Density(2)
+    fit(program, 5 + 2 * torch.randn(400, 2), steps=1, batch_size=400, progress=False)
+    torch.testing.assert_close(program.layers[0].loc, 5 * torch.ones(2), atol=4 * 2 / 400**0.5, rtol=0)
+    torch.testing.assert_close(program.layers[0].log_scale.exp(), 2 * torch.ones(2), atol=4 * 2 / 800**0.5, rtol=0)
+    assert not wait_for_data(program)
 
 
 def test_layers_start_as_the_identity():
