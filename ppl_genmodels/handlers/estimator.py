@@ -117,6 +117,10 @@ class Site(Protocol):
     def inputs(self) -> Tensor:
         """The data that have a row for each datum, as one vector for each, shape (data, features)."""
 
+    @property
+    def share(self) -> float:
+        """What a nat of one datum counts in costs; a nat of the objective for a global site."""
+
     def per_datum(self, values: Tensor) -> Tensor:
         """Values in nats for each datum, shape (data,), laid out and scaled as costs are."""
 

@@ -35,12 +35,12 @@ class ScoreFunction(Estimator):
         sites: Which sites; by default all but Delta ones. No other gradient passes their draws.
         baseline: ``"leave_one_out"``, the mean cost of the other particles, or with one particle of the other data of
             the batch; ``"running_mean"``, the moving average of the costs of earlier steps, zero at the first, one
-            number for each site; ``"vimco"``, as leave-one-out, and in terms that mix the particles the term with
-            this particle's log-weight replaced by the mean of the others'; or ``"none"``. A module is a learned
-            baseline: it maps the data, flattened, shape (data, features), to what the running mean does not foresee of
-            the cost, shape (data, 1), and is trained for that, by least squares, beside the program; each site has a
-            copy. Terms that mix the particles have the running mean with a running or learned baseline, none with the
-            others.
+            number for each site, in nats of a datum; ``"vimco"``, as leave-one-out, and in terms that mix the particles
+            the term with this particle's log-weight replaced by the mean of the others'; or ``"none"``. A module is a
+            learned baseline: it maps the data, flattened, shape (data, features), to what the running mean does not
+            foresee of the cost, shape (data, 1), and is trained for that, by least squares, beside the program; each
+            site has a copy. Terms that mix the particles have the running mean with a running or learned baseline, none
+            with the others.
 
     Raises:
         OptionError: When the baseline is none of these.
@@ -102,7 +102,7 @@ class ScoreFunction(Estimator):
         cost, mixed = site.cost, site.mixed_cost
         if self.state is not None:
             now = torch.stack([cost.mean(), cost.new_zeros(()) if mixed is None else mixed.mean()])
-            earlier = self._memory(site.name, now)
+            earlier = self._memory(site.name, now / site.share) * site.share
             cost, mixed = cost - earlier[0], None if mixed is None else mixed - earlier[1]
             return (cost - self.state(site) if isinstance(self.state, LearnedBaseline) else cost), mixed
         if self.baseline == "vimco" and mixed is not None:

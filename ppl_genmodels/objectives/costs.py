@@ -118,6 +118,11 @@ class SiteCosts:
         flat = [each.reshape(rows, -1).to(self.log_prob.dtype) for each in data if len(each) == rows]
         return torch.cat(flat, -1) if flat else torch.zeros(rows, 0, device=self.run.device)
 
+    @property
+    def share(self) -> float:
+        """What a nat of one datum counts in costs; a nat of the objective for a global site."""
+        return 1.0 / self.run.batch_rows if self.run.is_local(self.node) else 1.0
+
     def per_datum(self, values: Tensor) -> Tensor:
         """Values in nats for each datum, shape (data,) or (particles, data), laid out and scaled as costs are."""
         return self._spread(values.reshape(-1, self.run.batch_rows), 1.0)

@@ -146,3 +146,24 @@ def test_a_network_of_other_sizes_is_refused(network, message):
 def test_an_unknown_baseline_is_refused():
     with pytest.raises(OptionError, match=r"baseline is one of .*'vimco' or a module.*got 'best'"):
         handlers.ScoreFunction(baseline="best")
+
+
+def test_a_running_mean_serves_batches_of_other_sizes():
+    """It is kept in nats of a datum: what a full batch taught is the mean cost of a smaller one too."""
+    torch.manual_seed(0)
+    kept = handlers.ScoreFunction(baseline="running_mean")
+    program = as_program(Layers()).wrap(kept)
+    for _ in range(60):
+        obj.elbo().loss(program, torch.zeros(60, 3))
+    left = []
+
+    class Watching(handlers.ScoreFunction):
+        def _centered(self, site):
+            cost, mixed = super()._centered(site)
+            left.append((cost.mean() / site.cost.mean()).item())
+            return cost, mixed
+
+    kept.__class__ = Watching
+    obj.elbo().loss(program, torch.zeros(6, 3), num_particles=100)
+    assert len(left) == 2  # sites
+    assert all(abs(each) < 0.2 for each in left)
