@@ -152,6 +152,6 @@ for row, label in zip(axes[:, 0], ("held-out points", "affine couplings", "splin
     row.set_ylabel(label)
 
 # %%
-# Affine couplings stretch one Gaussian and leave broad threads between parts that are apart; splines leave faint ones, at
-# the same number of passes. After so short a fit the mixture and the kernel, which can be placed on every part by itself,
-# are still ahead in two dimensions.
+# Affine couplings stretch one Gaussian and leave broad threads between parts that are apart; splines leave faint ones,
+# at the same number of passes. After so short a fit the mixture and the kernel, which can be placed on every part by
+# itself, are still ahead in two dimensions.

@@ -62,13 +62,16 @@ class SemiSupervised(nn.Module):
                     pyro.sample("label", dist.OneHotCategorical(logits=self.classifier(labelled)), obs=labels)
 
     def guide(self, x: Tensor, labelled: Tensor | None = None, labels: Tensor | None = None) -> None:
-        """Draws the class from the classifier, and the style given image and class."""
-        with pyro.plate("data", len(x)):
-            y = pyro.sample("y", dist.OneHotCategorical(logits=self.classifier(x)))
-            pyro.sample("z", self.style_of(x, y))
+        """Draws the class from the classifier, and the style given image and class.
+
+        Labelled images come first: what comes after ``y`` is drawn anew when ``y`` is summed out.
+        """
         if labelled is not None and labels is not None:
             with pyro.plate("labelled", len(labelled)), poutine.scale(scale=len(x) / len(labelled)):
                 pyro.sample("z_labelled", self.style_of(labelled, labels))
+        with pyro.plate("data", len(x)):
+            y = pyro.sample("y", dist.OneHotCategorical(logits=self.classifier(x)))
+            pyro.sample("z", self.style_of(x, y))
 
     def image(self, suffix: str, y: Tensor, x: Tensor | None) -> None:
         """Draws a style and then an image."""
