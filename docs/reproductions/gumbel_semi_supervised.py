@@ -237,7 +237,7 @@ Jang, Gu and Poole (2017), *Categorical Reparameterization with Gumbel-Softmax*,
   from 1 to 0.5, exponentially. The divergence of the class is that of the discrete one.
 - **Evaluation**: of the discrete program, by one draw of class and style for each image.
 - **What was missed**: the accuracies. With 100 labels they hang on the networks, on the length of the
-  fit and on which images have labels; the networks here are smaller, the fits short, and the labelled
+  fit and on which images have labels; the networks here are others, the fits short, and the labelled
   images one draw. Which of these it is was not tried. That the three ways agree is the row to look at.
 - **Times**: each way takes turns, {ROUNDS} of them, medians; labels at random, as in the paper, whose
   numbers are of a GPU and of convolutions throughout.

@@ -269,6 +269,23 @@ def test_wrong_estimators_are_caught(make, wrong):
     assert largest_error(make(), wrong(), particles=3) > 6
 
 
+BIASED = {
+    "relaxed": handlers.GumbelSoftmax,
+    "relaxed, priced as the discrete site": lambda: handlers.GumbelSoftmax(density="categorical"),
+    "relaxed, hard": lambda: handlers.GumbelSoftmax(hard=True),
+    "straight through": handlers.StraightThrough,
+}
+
+
+@pytest.mark.parametrize("make", [Two, Nested])
+@pytest.mark.parametrize("name", BIASED)
+def test_what_says_that_it_is_biased_is(name, make):
+    torch.manual_seed(2)
+    estimator = BIASED[name]()
+    assert estimator.biased
+    assert largest_error(make(), estimator, particles=100) > 6
+
+
 def test_variances_are_ordered_as_published():
     """Tokui and Sato (2017): the score function's falls with a baseline, then by local expectation, then by RAM."""
     torch.manual_seed(2)
