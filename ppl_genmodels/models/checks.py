@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from ppl_genmodels.errors import DataError, ProgramError, UnknownNameError
 
-__all__ = ["check_dtype", "check_index", "check_rows", "data_array", "missing_data"]
+__all__ = ["check_dtype", "check_index", "check_rows", "data_array", "data_rows", "missing_data"]
 
 
 def check_rows(
@@ -123,6 +123,32 @@ def check_index(program: nn.Module, name: str, value: Tensor, size: int, option:
             f"({option}={size}). Remedy: number them from 0, or build {owner} with "
             f"{option}={int(highest) + 1}."
         )
+
+
+def data_rows(data: Mapping[str, np.ndarray], name: str, program: str, otherwise: str = "") -> np.ndarray:
+    """One array of a data set that is of shape ``(rows, data_dim)``.
+
+    Args:
+        data: Arrays by name.
+        name: The name wanted.
+        program: The program that wants it, for the message.
+        otherwise: What else may be done with data of another shape, for the message.
+
+    Raises:
+        UnknownNameError: When the data have no array of that name.
+        DataError: When it is empty, or of another shape.
+
+    Example:
+        >>> data_rows({"x": np.zeros((5, 64))}, "x", "VAE").shape
+        (5, 64)
+    """
+    rows = data_array(data, name, program)
+    if rows.ndim != 2:
+        raise DataError(
+            f"{program}: array '{name}' has shape {rows.shape}, expected (rows, data_dim). Remedy: "
+            f"{name}.reshape(len({name}), -1){otherwise}."
+        )
+    return rows
 
 
 def missing_data(program: nn.Module, name: str) -> ProgramError:

@@ -16,9 +16,8 @@ import torch
 from torch import Tensor, nn
 
 from ppl_genmodels.distributions import Flow
-from ppl_genmodels.errors import DataError
 from ppl_genmodels.models.catalogue import register
-from ppl_genmodels.models.checks import check_dtype, check_rows, data_array
+from ppl_genmodels.models.checks import check_dtype, check_rows, data_rows
 from ppl_genmodels.networks.sizes import check_size, check_sizes
 from ppl_genmodels.transforms import ActNorm, Coupling, InvertibleLinear, Spline
 
@@ -74,12 +73,7 @@ class SplineFlow(nn.Module):
             UnknownNameError: When the data have no array ``x``.
             DataError: When it is not of shape ``(rows, data_dim)``.
         """
-        x = data_array(data, "x", "SplineFlow")
-        if x.ndim != 2:
-            raise DataError(
-                f"SplineFlow: array 'x' has shape {x.shape}, expected (rows, data_dim). Remedy: x.reshape(len(x), -1)."
-            )
-        return {"data_dim": x.shape[1]}
+        return {"data_dim": data_rows(data, "x", "SplineFlow").shape[1]}
 
     def density(self) -> Flow:
         """The distribution of a row."""

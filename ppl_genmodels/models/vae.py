@@ -18,9 +18,8 @@ from torch import Tensor, nn
 from torch.nn.functional import softplus
 
 from ppl_genmodels.distributions import Likelihood, build_likelihood
-from ppl_genmodels.errors import DataError
 from ppl_genmodels.models.catalogue import register
-from ppl_genmodels.models.checks import check_dtype, check_rows, data_array, missing_data
+from ppl_genmodels.models.checks import check_dtype, check_rows, data_rows, missing_data
 from ppl_genmodels.networks import MLP
 from ppl_genmodels.networks.sizes import check_size, check_sizes
 
@@ -157,12 +156,7 @@ class VAE(Autoencoder):
             UnknownNameError: When the data have no array ``x``.
             DataError: When it is not of shape ``(rows, data_dim)``.
         """
-        x = data_array(data, "x", "VAE")
-        if x.ndim != 2:
-            raise DataError(
-                f"VAE: array 'x' has shape {x.shape}, expected (rows, data_dim). "
-                f"Remedy: x.reshape(len(x), -1), or use ConvVAE for images."
-            )
+        x = data_rows(data, "x", "VAE", ", or use ConvVAE for images")
         return {"data_dim": x.shape[1], **likelihood_options(x)}
 
 
