@@ -122,7 +122,8 @@ def remarks(cases: Sequence[Case], epochs: int, paid: Sequence[Case]) -> str:
 - **Training**: {epochs} epochs in batches of {BATCH_SIZE}, by Adam, from a learning rate down to 0 as
   a cosine; the paper has gradient descent with momentum and does not say for how long. Learning
   rates from {_listed()} were tried for a {SHORT}th of the epochs and chosen by the bound with
-  {TRIED_PARTICLES} draws on the first {TRIED_IMAGES:,} validation images: {_rates(cases)}.
+  {TRIED_PARTICLES} draws on the first {TRIED_IMAGES:,} validation images:
+  {_rates(cases)}.
 - **Score function, MuProp**: the mean of the other images of the batch is subtracted from the cost,
   or from what MuProp leaves of it, and Adam adapts the scale; the paper normalises the variance.
 - **Annealed straight-through** is not in the library: the script adds it, as an estimator of one's
@@ -149,4 +150,4 @@ def _rates(cases: Sequence[Case]) -> str:
     chosen = {rate: [case for case in cases if case.learning_rate == rate] for rate in LEARNING_RATES}
     most, *rest = sorted(chosen, key=lambda rate: -len(chosen[rate]))
     named = [f"{rate:g} for {case.estimator} ({case.units})" for rate in rest for case in chosen[rate]]
-    return ", ".join([f"{most:g} for all" if not named else f"{most:g} for the others", *named])
+    return f"{', '.join(named)}, and {most:g} for all others" if named else f"{most:g} for all"
