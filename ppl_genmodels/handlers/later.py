@@ -1,7 +1,7 @@
-"""What becomes of the sites that are drawn after one whose draw is exchanged for another.
+"""What becomes of the sites that depend on one whose draw is exchanged for another.
 
-Convention of this module: sites before the exchanged one keep their draws in every case. Noise is drawn once and shared
-by all exchanged draws.
+Convention of this module: sites that do not depend on the exchanged one keep their draws in every case. Noise is drawn
+once and shared by all exchanged draws.
 """
 
 from __future__ import annotations

@@ -33,11 +33,11 @@ class SiteAlternatives(SiteCosts):
         return self._cost(self.run, linear)
 
     def alternatives(self, draws: Tensor, later: Later, gradient: bool = False) -> tuple[Tensor, Tensor]:
-        r"""What other draws of this site would cost. Sites that the guide draws before this one keep their draws.
+        r"""What other draws of this site would cost. Sites whose draws do not depend on this one's keep them.
 
         Args:
             draws: Shape (alternatives, particles, \*batch, \*event), in batch layout.
-            later: What becomes of the sites after this one.
+            later: What becomes of the sites that depend on this one.
             gradient: Whether the gradient passes.
 
         Returns:
@@ -61,7 +61,7 @@ class SiteAlternatives(SiteCosts):
 
         Args:
             draw: Shape (particles, \*batch, \*event), in batch layout.
-            later: What becomes of the sites after this one.
+            later: What becomes of the sites that depend on this one.
 
         Returns:
             The parts downstream as in :attr:`cost`, and the gradient of the objective in the draw, of its shape.
@@ -83,7 +83,7 @@ class SiteAlternatives(SiteCosts):
 
     def _exchanged(self, draws: Tensor, later: Later) -> tuple[Run, list[LinearPart]]:
         """The run with other draws, and the parts of the objective on it."""
-        run = run_with(self.run, self.name, draws, later)
+        run = run_with(self.run, self.name, draws, later, self._after)
         linear, mixed = sorted_parts(self.evaluate(run))
         if mixed:
             raise ProgramError(

@@ -21,18 +21,19 @@ from ppl_genmodels.structure import is_deterministic
 __all__ = ["run_with"]
 
 
-def run_with(run: Run, name: str, values: Tensor, later: Later) -> Run:
-    """A run in which the guide's sites before a site keep their draws and the site has other values.
+def run_with(run: Run, name: str, values: Tensor, later: Later, after: frozenset[str]) -> Run:
+    """A run in which a site of the guide has other values, and sites that do not depend on it keep their draws.
 
     Args:
         run: The run that was made.
         name: The site.
         values: Shape (alternatives, particles, \\*batch, \\*event), with a dim for each plate dim of the run.
-        later: What becomes of the sites after it.
+        later: What becomes of the sites that depend on it.
+        after: Their names.
     """
     count = len(values)
     other = Run(run.program, run.args, run.kwargs, count * run.num_particles, run.step, run.data_size)
-    substituted = _Substituted(run, name, values, later)
+    substituted = _Substituted(run, name, values, later, after)
     with NamedAtSites(), substituted:
         other.__dict__["guide"] = other.trace_particles(run.program.guide)  # type: ignore[arg-type]
     return other
@@ -41,21 +42,20 @@ def run_with(run: Run, name: str, values: Tensor, later: Later) -> Run:
 class _Substituted(Messenger):
     """Gives the sites of a guide their values in the alternatives."""
 
-    def __init__(self, run: Run, name: str, values: Tensor, later: Later) -> None:
+    def __init__(self, run: Run, name: str, values: Tensor, later: Later, after: frozenset[str]) -> None:
         super().__init__()
-        self.run, self.name, self.values, self.later = run, name, values, later
-        self.reached = False
+        self.run, self.name, self.values, self.later, self.after = run, name, values, later, after
 
     def _pyro_sample(self, msg: Message) -> None:
         name, nodes = msg["name"], self.run.guide.nodes
         if name not in nodes or nodes[name]["is_observed"] or is_deterministic(msg):
             return
         if name == self.name:
-            msg["value"], self.reached = self._as_particles(self.values, msg), True
+            msg["value"] = self._as_particles(self.values, msg)
         else:
             held = self._in_layout(nodes[name]["value"], len(nodes[name]["fn"].event_shape))
             kept = self._as_particles(held.expand(len(self.values), *held.shape), msg)
-            msg["value"] = self._later_value(msg, kept) if self.reached else kept
+            msg["value"] = self._later_value(msg, kept) if name in self.after else kept
         msg["done"] = True
 
     def _later_value(self, msg: Message, kept: Tensor) -> Tensor:

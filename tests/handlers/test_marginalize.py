@@ -117,3 +117,29 @@ def test_an_objective_that_mixes_particles_is_refused():
     program = handlers.marginalize(Mixture(one_hot=False, continuous=False))
     with pytest.raises(ProgramError, match=r"'k': Marginalize serves terms that are sums.*score_function"):
         obj.iwae().loss(program, X, num_particles=2)
+
+
+def test_a_site_that_does_not_depend_on_it_keeps_its_draw():
+    """Drawn anew, a global site's noise would count once for every row."""
+
+    class Shared(nn.Module):
+        def __init__(self):
+            super().__init__()
+            self.logits = nn.Parameter(torch.zeros(100))
+
+        def guide(self, x):
+            with pyro.plate("data", 100):
+                pyro.sample("y", dist.Bernoulli(logits=self.logits))
+            pyro.sample("shift", dist.Normal(0.0, 1.0))
+
+        def model(self, x):
+            shift = pyro.sample("shift", dist.Normal(0.0, 1.0))
+            with pyro.plate("data", 100):
+                y = pyro.sample("y", dist.Bernoulli(0.5))
+                pyro.sample("x", dist.Normal(y + shift, 0.3), obs=x)
+
+    torch.manual_seed(0)
+    program, x = Shared(), torch.randn(100)
+    programs = (program, as_program(program).wrap(handlers.Marginalize("y")))
+    plain, summed = (torch.stack([obj.elbo().loss(each, x).detach() for _ in range(200)]).std() for each in programs)
+    assert summed < 1.5 * plain
