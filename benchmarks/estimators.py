@@ -20,6 +20,7 @@ from benchmarks.estimator_programs import COLUMNS, PROGRAMS, ROWS, Timed
 from benchmarks.interleaved import Rounds, Way, ratios
 from benchmarks.machine import clock
 from ppl_genmodels import as_program, handlers, objectives
+from ppl_genmodels.diagnostics.gradient_measurement import CANNOT
 from ppl_genmodels.inference import compile_step
 from ppl_genmodels.objectives import Run
 
@@ -106,7 +107,7 @@ def acts(timed: Timed, make: Make) -> bool:
     """Whether a handler serves a site of a program, or changes its loss or gradient under the same random state."""
     try:
         ours, plain = (_gradient(timed, each) for each in (make, None))
-    except Exception:  # what it cannot serve has no row
+    except CANNOT:  # what it cannot serve has no row
         return False
     return not torch.equal(ours, plain) or (_serves(timed, make) and timed.plain == "pathwise")
 

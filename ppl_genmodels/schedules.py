@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ppl_genmodels.errors import OptionError
 
-__all__ = ["Cosine", "Cyclical", "Exponential", "Linear", "Schedule"]
+__all__ = ["Cosine", "Cyclical", "Exponential", "Linear", "Schedule", "check_positive"]
 
 
 @dataclass(frozen=True)
@@ -126,3 +126,29 @@ class Cyclical(Schedule):
     def _at(self, fraction: Tensor) -> Tensor:
         within = torch.where(fraction < 1.0, (fraction * self.cycles) % 1.0, torch.ones_like(fraction))
         return self.start + (self.end - self.start) * (2 * within).clamp(max=1.0)
+
+
+def check_positive(name: str, value: object, remedy: str) -> None:
+    """Checks what is to be positive at every step.
+
+    Args:
+        name: Its name, for the message.
+        value: A number, a scalar tensor, or a schedule, which stays between its start and its end.
+        remedy: What to write instead.
+
+    Raises:
+        OptionError: When it is none of these, not positive, or not finite.
+
+    Example:
+        >>> check_positive("power", Linear(0.1, 1.0, steps=10), "such as 0.5")
+    """
+    if isinstance(value, Schedule):
+        values = [value.start, value.end]
+    elif isinstance(value, Tensor) and value.numel() == 1:
+        values = [float(value.detach())]
+    elif isinstance(value, int | float):
+        values = [float(value)]
+    else:
+        raise OptionError(f"{name} is a number, a scalar tensor or a schedule, got {value!r}.")
+    if not all(each > 0 and math.isfinite(each) for each in values):
+        raise OptionError(f"{name} must be positive and finite, got {value}. Remedy: {remedy}.")

@@ -185,12 +185,7 @@ def _against_marginalization(way: str, results: dict[str, list[Result]]) -> Row:
 def _time_row(classes: int, value: float) -> Row:
     published = PUBLISHED_RATIOS.get(classes)
     shown = "a curve, no number" if published is None else f"{published:g}"
-    return Row(
-        f"step by marginalization, {classes} classes",
-        shown,
-        f"{value:.1f}",
-        None if published is None else value >= published,
-    )
+    return Row(f"step by marginalization, {classes} classes", shown, f"{value:.1f}")
 
 
 def draw(path: Path, by_classes: dict[int, float]) -> None:
@@ -228,8 +223,8 @@ Jang, Gu and Poole (2017), *Categorical Reparameterization with Gumbel-Softmax*,
 
 ![Step time against the number of classes](reproductions/gumbel_semi_supervised.png)
 
-- **Reached** is a bound at most {TOLERANCE:g} nats lower than published, an accuracy no lower, and a
-  ratio of times no lower.
+- **Reached** is a bound at most {TOLERANCE:g} nats lower than published, and an accuracy no lower.
+  Ratios of times have no verdict: a larger one speaks for Gumbel-Softmax and against marginalization.
 - **Data**: {TRAINING:,} images without labels and, drawn from these, {LABELS} with, equally many of
   each class; bits are drawn anew for each batch, {BATCH_SIZE} images without and
   {LABELLED} with a label. All test images, each pixel drawn once from its grey level.

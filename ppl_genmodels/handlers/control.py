@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_genmodels.errors import OptionError
+from ppl_genmodels.handlers.site_handler import module_key
 
 __all__ = ["Control", "Controls"]
 
@@ -59,11 +60,11 @@ class Controls(nn.Module):
 
     def add(self, name: str, control: Control) -> None:
         """Remembers the control of a site."""
-        self.of_site[name.replace(".", "/")] = control
+        self.of_site[module_key(name)] = control
 
     def __contains__(self, name: str) -> bool:
-        return name.replace(".", "/") in self.of_site
+        return module_key(name) in self.of_site
 
     def __getitem__(self, name: str) -> Control:
-        control: Control = self.of_site[name.replace(".", "/")]  # type: ignore[assignment]
+        control: Control = self.of_site[module_key(name)]  # type: ignore[assignment]
         return control

@@ -6,7 +6,6 @@ the run, so that a traced step sees it change.
 
 from __future__ import annotations
 
-import math
 from typing import Any, Literal, get_args
 
 import torch
@@ -17,7 +16,7 @@ from ppl_genmodels.errors import OptionError
 from ppl_genmodels.handlers.estimator import current_step
 from ppl_genmodels.handlers.site_handler import Sites, applied
 from ppl_genmodels.handlers.straight_through import ThroughDraw
-from ppl_genmodels.schedules import Schedule
+from ppl_genmodels.schedules import Schedule, check_positive
 
 __all__ = ["GumbelSoftmax", "Temperature", "gumbel_softmax"]
 
@@ -68,7 +67,7 @@ class GumbelSoftmax(ThroughDraw):
         self, sites: Sites = None, temperature: Temperature = 0.5, hard: bool = False, density: Density = "relaxed"
     ) -> None:
         super().__init__(sites)
-        _check_temperature(temperature)
+        check_positive("temperature", temperature, "such as 0.5, or objectives.Exponential(1.0, 0.5, steps=5000)")
         if density not in get_args(Density):
             raise OptionError(f"density is one of {', '.join(map(repr, get_args(Density)))}; got {density!r}.")
         self.temperature, self.hard, self.density = temperature, hard, density
@@ -103,19 +102,3 @@ def gumbel_softmax(
         False
     """
     return applied(GumbelSoftmax(sites, temperature, hard, density), target)
-
-
-def _check_temperature(temperature: Temperature) -> None:
-    if isinstance(temperature, Schedule):
-        values = [temperature.start, temperature.end]  # which every schedule stays between
-    elif isinstance(temperature, Tensor) and temperature.numel() == 1:
-        values = [float(temperature.detach())]
-    elif isinstance(temperature, int | float):
-        values = [float(temperature)]
-    else:
-        raise OptionError(f"temperature is a number, a scalar tensor or a schedule, got {temperature!r}.")
-    if not all(value > 0 and math.isfinite(value) for value in values):
-        raise OptionError(
-            f"temperature must be positive and finite, got {temperature}. Remedy: such as 0.5, or "
-            f"objectives.Exponential(1.0, 0.5, steps=5000)."
-        )

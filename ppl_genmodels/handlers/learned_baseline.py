@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from ppl_genmodels.errors import ProgramError
 from ppl_genmodels.handlers.estimator import Site
 from ppl_genmodels.handlers.running_mean import RunningMean
+from ppl_genmodels.handlers.site_handler import module_key
 
 __all__ = ["LearnedBaseline"]
 
@@ -41,8 +42,8 @@ class LearnedBaseline(nn.Module):
     def add(self, name: str, device: torch.device | None = None) -> None:
         """Makes room and a network for a site, unless there are."""
         self.running.add(name, device)
-        if _key(name) not in self.networks:
-            self.networks[_key(name)] = copy.deepcopy(self._first[0]).to(device)
+        if module_key(name) not in self.networks:
+            self.networks[module_key(name)] = copy.deepcopy(self._first[0]).to(device)
 
     def forward(self, site: Site) -> Tensor:
         """The network's part of the baseline, in the layout and the scale of costs, with its gradient.
@@ -52,7 +53,7 @@ class LearnedBaseline(nn.Module):
         """
         inputs = site.inputs
         try:
-            nats: Tensor = self.networks[_key(site.name)](inputs)
+            nats: Tensor = self.networks[module_key(site.name)](inputs)
         except RuntimeError as error:
             raise ProgramError(
                 f"site '{site.name}': its learned baseline does not take the data, which are {tuple(inputs.shape)} "
@@ -69,8 +70,3 @@ class LearnedBaseline(nn.Module):
         """Minus half the mean square of what a baseline has left of the costs, in nats of one datum."""
         data = left[0].numel()
         return -0.5 * (left * data).square().mean()
-
-
-def _key(name: str) -> str:
-    """What a site's network is called; names of modules have no dots."""
-    return name.replace(".", "/")

@@ -27,8 +27,6 @@ class OfGuide(Estimator):
         Raises:
             OptionError: When another estimator has it already.
         """
-        if msg["infer"].get("gradient") is self and msg["infer"].get("gradient_taken"):
-            return  # replayed in the model: the guide's site was taken
         if self.serves(base_of(msg["fn"])):
             super().take(msg)
         elif not msg["infer"].get("gradient_taken"):

@@ -9,6 +9,8 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from ppl_genmodels.handlers.site_handler import module_key
+
 __all__ = ["RunningMean"]
 
 
@@ -59,4 +61,4 @@ class RunningMean(nn.Module):
 
 def _key(name: str) -> str:
     """What a site's buffer is called; names of buffers have no dots."""
-    return "of_" + name.replace(".", "/")
+    return "of_" + module_key(name)

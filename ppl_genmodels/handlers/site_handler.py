@@ -15,7 +15,7 @@ from pyro.poutine.runtime import Message
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.program import Program, as_program
 
-__all__ = ["SiteHandler", "Sites", "applied"]
+__all__ = ["SiteHandler", "Sites", "applied", "module_key"]
 
 Sites = str | Iterable[str] | Callable[[Message], bool] | None
 """One name, several names, a predicate on the message, or None for every site the handler can serve."""
@@ -61,3 +61,13 @@ def applied(handler: Messenger, target: Any) -> Any:
     if isinstance(target, Program | tuple) or hasattr(target, "model"):
         return as_program(target).wrap(handler)
     return handler(target)
+
+
+def module_key(name: str) -> str:
+    """What a module, a parameter or a buffer of a site is called: such names have no dots.
+
+    Example:
+        >>> module_key("network.weight")
+        'network/weight'
+    """
+    return name.replace(".", "/")

@@ -6,7 +6,6 @@ plate does, and leaves the draws alone.
 
 from __future__ import annotations
 
-import math
 from typing import Any
 
 import torch
@@ -14,11 +13,11 @@ from pyro.poutine.runtime import Message
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
 
-from ppl_genmodels.errors import OptionError, ProgramError
+from ppl_genmodels.errors import ProgramError
 from ppl_genmodels.handlers.estimator import _FOR_GRADIENT, current_step
 from ppl_genmodels.handlers.known_sites import KnownSites
 from ppl_genmodels.handlers.site_handler import Sites, applied
-from ppl_genmodels.schedules import Schedule
+from ppl_genmodels.schedules import Schedule, check_positive
 from ppl_genmodels.structure import is_delta
 
 __all__ = ["Power", "Temper", "temper"]
@@ -58,7 +57,7 @@ class Temper(KnownSites):
 
     def __init__(self, power: Power, sites: Sites = None) -> None:
         super().__init__(sites)
-        _check_power(power)
+        check_positive("power", power, "such as 0.5, or objectives.Linear(0.01, 1.0, steps=5000)")
         self.power = power
 
     def _pyro_sample(self, msg: Message) -> None:
@@ -91,19 +90,3 @@ def temper(target: Any = None, *, power: Power, sites: Sites = None) -> Any:
         Linear(start=0.1, end=1.0, steps=1000)
     """
     return applied(Temper(power, sites), target)
-
-
-def _check_power(power: Power) -> None:
-    if isinstance(power, Schedule):
-        values = [power.start, power.end]  # which every schedule stays between
-    elif isinstance(power, Tensor) and power.numel() == 1:
-        values = [float(power.detach())]
-    elif isinstance(power, int | float):
-        values = [float(power)]
-    else:
-        raise OptionError(f"power is a number, a scalar tensor or a schedule, got {power!r}.")
-    if not all(value > 0 and math.isfinite(value) for value in values):
-        raise OptionError(
-            f"power must be positive and finite, got {power}. Remedy: such as 0.5, or "
-            f"objectives.Linear(0.01, 1.0, steps=5000)."
-        )
