@@ -34,6 +34,8 @@ SAMPLE = 1000
 class Rows:
     """A data set as the arguments of a program.
 
+    Without arrays it stands for one run of a program that takes none, and has one row.
+
     Attributes:
         positional: Arrays for the program's positional arguments.
         named: Arrays for its keyword arguments.
@@ -57,7 +59,7 @@ class Rows:
         """Rows of an array, a tensor, a frame, a dict or a tuple of them, a map-style ``Dataset``, or a ``DataLoader``.
 
         Args:
-            data: The data.
+            data: The data; None for a program that is called without any.
             what: What to call them in messages.
 
         Raises:
@@ -65,6 +67,8 @@ class Rows:
         """
         if isinstance(data, Rows):
             return data
+        if data is None:
+            return cls()
         if isinstance(data, LoadedData):
             data = data.data
         collate: Callable[[list[Any]], Any] = default_collate
@@ -98,7 +102,7 @@ class Rows:
     def __len__(self) -> int:
         if self.dataset is not None:
             return len(self.dataset)  # type: ignore[arg-type]
-        return len(next(iter(self.arrays().values())))
+        return next((len(array) for array in self.arrays().values()), 1)
 
     def arrays(self, what: str = "data") -> dict[str, Any]:
         """The arrays by name; positional ones are called ``data``, ``data[1]``, ..."""

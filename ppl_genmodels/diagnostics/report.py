@@ -48,7 +48,7 @@ def report(
         fitted: What was fitted.
         path: The folder; made when it is not there. An earlier report in it is replaced.
         data: Rows to infer and look at, an array or a dict of arrays; without them the page has
-            the course of training and samples.
+            the course of training and samples, and the posterior of a program that takes no data.
         labels: One for each row, to colour the latent map.
         progress: Whether to show a progress bar over the sections.
 
@@ -70,7 +70,8 @@ def report(
     """
     folder = Path(path)
     _refuse_foreign(folder)
-    material = Material(fitted, None if data is None else Rows.of(data), labels)
+    nothing_to_give = "arrays" in fitted.card["data"] and not fitted.card["data"]["arrays"]
+    material = Material(fitted, None if data is None and not nothing_to_give else Rows.of(data), labels)
     if data is not None:
         _ = material.chosen_labels
     try:

@@ -97,6 +97,10 @@ def _observes(m: Material) -> bool:
     return bool(m.fitted.structure.observed)
 
 
+def _replicated(m: Material) -> bool:
+    return _inferred(m) and _observes(m)
+
+
 def _draw_samples(m: Material) -> Any:
     name = observed_site(m.fitted)
     return plot_samples(m.fitted, data=m.observed, samples=m.samples[name])
@@ -136,7 +140,7 @@ SECTIONS = (
         "reconstructions",
         "Reconstructions",
         "Each row should keep what matters of the data when it has passed through the latents.",
-        _inferred,
+        _replicated,
         lambda m: describe_reconstructions(*m.reconstructed),
         lambda m: plot_reconstructions(m.fitted, m.data),
     ),
@@ -188,7 +192,7 @@ SECTIONS = (
         "predictive",
         "Posterior-predictive check",
         "Replicated data should not be told apart from the data.",
-        _inferred,
+        _replicated,
         lambda m: describe_predictive(m.predictive),
         lambda m: plot_predictive(m.predictive),
     ),
@@ -198,7 +202,7 @@ SECTIONS = (
         "The curve should follow the diagonal; below it, predictive intervals are too narrow, above "
         "it too wide. Rows that have latents of their own are compared with samples, because "
         "replicates have seen them.",
-        _inferred,
+        _replicated,
         lambda m: describe_calibration(m.predictive, samples=m.unconditional),
         lambda m: plot_calibration(m.predictive, samples=m.unconditional),
     ),

@@ -215,7 +215,7 @@ class GuideBlocks:
             ) from error
 
     def _latents(self, run: Run, traced: Traced) -> Latents:
-        rows = next(iter((*run.args, *run.kwargs.values()))).shape[0]
+        rows = next((value.shape[0] for value in (*run.args, *run.kwargs.values())), 1)
         local = torch.zeros(self.num_samples, rows, device=self.device)
         global_ = torch.zeros(self.num_samples, device=self.device)
         values, axes = {}, {}

@@ -17,6 +17,7 @@ from ppl_genmodels.errors import DataError, PplError, ProgramError
 from ppl_genmodels.handlers.mask_missing import without_missing
 from ppl_genmodels.inference.state import placed
 from ppl_genmodels.objectives import Objective, Run
+from ppl_genmodels.probe import describe_data
 from ppl_genmodels.program import Program
 from ppl_genmodels.structure import Node
 
@@ -37,14 +38,20 @@ def check_program(program: Program, objective: Objective, rows: Rows, num_partic
         How the divergence of each latent site was computed.
 
     Raises:
-        ProgramError: When the program fails on the rows.
+        ProgramError: When the program fails on the rows, or has neither observed sites nor a guide.
         DataError: When missing values reach what cannot be masked.
         UnknownNameError: When a term names a site that is not there.
     """
     args, kwargs = hard_inputs(program, rows)
     if rows.missing:
         check_missing(program, rows, args, kwargs)
-    program.probe(*args, **kwargs)
+    structure = program.probe(*args, **kwargs)
+    if program.guide is None and not structure.observed:
+        latent = ", ".join(repr(site.name) for site in structure.latent)
+        raise ProgramError(
+            f"run on {describe_data(args, kwargs)} the model observes nothing (it draws {latent or 'nothing'}) and there "
+            f"is no guide, so that nothing is fitted. Remedy: pass the data; to fit to a density, a guide."
+        )
     return check_objective(program, objective, args, kwargs, num_particles)
 
 

@@ -70,7 +70,8 @@ def fit(
             without latent sites.
         data: An array, a tensor, a dict of arrays (keyword arguments of the program), a tuple of arrays, or a torch
             ``Dataset`` or ``DataLoader``; rows first. NaN means missing, where the program's likelihood is one of
-            independent entries.
+            independent entries. None for a program that is called without data, such as a density that is known up to
+            its normalizer, to which the guide is fitted; an epoch is one step then.
         objective: What to maximise; :func:`ppl_genmodels.objectives.elbo` by default.
         epochs: Passes over the data; 20 when neither this nor ``steps`` is given.
         steps: Updates, instead of ``epochs``.

@@ -12,7 +12,7 @@ from torch.utils.data import Dataset, IterableDataset
 import ppl_genmodels as ppl
 from ppl_genmodels.errors import DataError, ProgramError
 from ppl_genmodels.guides import AutoNormal
-from ppl_genmodels.models import VAE, HierarchicalRegression
+from ppl_genmodels.models import VAE, HierarchicalRegression, SplineFlow
 
 NAN, ROWS = float("nan"), 300
 X = (torch.rand(ROWS, 6, generator=torch.Generator().manual_seed(0)) < 0.4).float()
@@ -48,7 +48,6 @@ UNUSABLE = {
     "no columns": (np.zeros((4, 0)), r"data is empty: shape \(4, 0\)"),
     "empty list": ([], r"data is empty: shape \(0,\)"),
     "a number": (3.0, r"data is the single number 3\.0, expected rows"),
-    "nothing": (None, r"data is None, expected numbers"),
     "a name": ("digits", r"data is 'digits', expected numbers.*ppl_genmodels\.data\.load"),
     "text": (np.array([["a", "b"]]), r"data has dtype <U1, expected numbers\. Remedy: encode text"),
     "objects": (pd.DataFrame({"a": [1.0], "b": ["x"]}), r"data has dtype object, expected numbers"),
@@ -68,6 +67,12 @@ UNUSABLE = {
 def test_what_is_no_data_is_refused(name):
     data, message = UNUSABLE[name]
     refused(message, data)
+
+
+def test_data_that_were_forgotten_are_asked_for():
+    refused(r"VAE\.guide needs data: 'x' is None", None, error=ProgramError)
+    refused(r"observes nothing \(it draws 'x'\) and there is no guide", None, SplineFlow(2), error=ProgramError)
+    refused(r"x is None, expected numbers", {"x": None})
 
 
 def test_the_same_is_said_of_held_out_data_and_of_new_data():
