@@ -49,8 +49,8 @@ def check_program(program: Program, objective: Objective, rows: Rows, num_partic
     if program.guide is None and not structure.observed:
         latent = ", ".join(repr(site.name) for site in structure.latent)
         raise ProgramError(
-            f"run on {describe_data(args, kwargs)} the model observes nothing (it draws {latent or 'nothing'}) and there "
-            f"is no guide, so that nothing is fitted. Remedy: pass the data; to fit to a density, a guide."
+            f"run on {describe_data(args, kwargs)} the model observes nothing (it draws {latent or 'nothing'}) and "
+            f"there is no guide, so that nothing is fitted. Remedy: pass the data; to fit to a density, a guide."
         )
     return check_objective(program, objective, args, kwargs, num_particles)
 
