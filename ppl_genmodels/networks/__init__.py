@@ -5,7 +5,34 @@ because rows and particles stand there.
 """
 
 from ppl_genmodels.networks.conv import ConvDecoder, ConvEncoder
+from ppl_genmodels.networks.denoiser import Denoised, Denoiser
 from ppl_genmodels.networks.mlp import MLP
+from ppl_genmodels.networks.noising import (
+    CosineNoising,
+    EDMNoising,
+    LearnedNoising,
+    LinearNoising,
+    Noising,
+    VarianceExploding,
+    VariancePreserving,
+)
+from ppl_genmodels.networks.time_mlp import TimeFeatures, TimeMLP
 from ppl_genmodels.networks.weight_sites import weight_sites
 
-__all__ = ["MLP", "ConvDecoder", "ConvEncoder", "weight_sites"]
+__all__ = [
+    "MLP",
+    "ConvDecoder",
+    "ConvEncoder",
+    "CosineNoising",
+    "Denoised",
+    "Denoiser",
+    "EDMNoising",
+    "LearnedNoising",
+    "LinearNoising",
+    "Noising",
+    "TimeFeatures",
+    "TimeMLP",
+    "VarianceExploding",
+    "VariancePreserving",
+    "weight_sites",
+]

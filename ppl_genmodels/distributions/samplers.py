@@ -1,0 +1,148 @@
+r"""Samplers of diffusions: from noise to data in few or many steps.
+
+Convention of this module: a sampler goes from time 1, noise, to time 0, data, and asks the denoiser once in each step
+(Heun's method twice), and once more at the end; :math:`x_t = \alpha_t x + \sigma_t \epsilon`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import pairwise
+from typing import Any, Literal, get_args
+
+import torch
+from torch import Tensor
+
+from ppl_genmodels.errors import OptionError
+from ppl_genmodels.networks.denoiser import Denoised
+from ppl_genmodels.networks.sizes import check_size
+
+__all__ = ["Denoise", "Sampler", "generate", "time_grid"]
+
+Denoise = Callable[..., Denoised]
+"""From noisy values, times and maybe a context to what is known of them, as a denoiser says it."""
+
+Sampler = Literal["ancestral", "ddim", "heun", "dpm_solver"]
+
+
+def generate(
+    denoiser: Any,
+    noise: Tensor,
+    sampler: Sampler = "dpm_solver",
+    steps: int = 20,
+    context: Tensor | None = None,
+) -> Tensor:
+    r"""Carries noise to data.
+
+    - ``"ancestral"`` draws each step from :math:`q(x_s \mid x_t, \hat x)`; needs many steps.
+    - ``"ddim"`` adds no noise after the first: Euler's method for the probability flow in :math:`x_t / \alpha_t` as a
+      function of :math:`\sigma_t / \alpha_t`.
+    - ``"heun"`` is its corrected form, of second order, with two evaluations in each step.
+    - ``"dpm_solver"`` is of second order with one evaluation, using that of the step before.
+
+    Args:
+        denoiser: A :class:`~ppl_genmodels.networks.Denoiser`, or what answers as one.
+        noise: Standard normal draws, shape (\*batch, \*event).
+        sampler: One of the four.
+        steps: How many.
+        context: What the denoiser is given.
+
+    Returns:
+        Data, of the shape of the noise.
+
+    Raises:
+        OptionError: When there is no such sampler, or ``steps`` is no positive integer.
+
+    References:
+        Ho, Jain and Abbeel (2020), algorithm 2; Song, Meng and Ermon (2021), Denoising Diffusion Implicit Models,
+        equation 13; Karras and others (2022), algorithm 1; Lu and others (2023), DPM-Solver++, algorithm 2.
+
+    Example:
+        >>> from ppl_genmodels.networks import CosineNoising, Denoiser, TimeMLP
+        >>> denoiser = Denoiser(TimeMLP(2), CosineNoising())
+        >>> generate(denoiser, torch.randn(5, 2), "ddim", steps=4).shape
+        torch.Size([5, 2])
+    """
+    if sampler not in get_args(Sampler):
+        raise OptionError(f"sampler={sampler!r}, expected one of {', '.join(map(repr, get_args(Sampler)))}.")
+    times = time_grid(check_size("generate", "steps", steps), noise)
+    _, sigma = denoiser.scales(times[0])
+    return _SAMPLERS[sampler](denoiser, sigma * noise, times, () if context is None else (context,))
+
+
+def time_grid(steps: int, like: Tensor) -> Tensor:
+    """Times from 1 to 0 at equal distances, shape (steps + 1,).
+
+    Example:
+        >>> time_grid(2, torch.zeros(3))
+        tensor([1.0000, 0.5000, 0.0000])
+    """
+    return torch.linspace(1.0, 0.0, steps + 1, dtype=like.dtype, device=like.device)
+
+
+def posterior(denoiser: Any, noisy: Tensor, data: Tensor, time: Tensor, earlier: Tensor) -> tuple[Tensor, Tensor]:
+    r"""Mean and variance of :math:`q(x_s \mid x_t, x)` for :math:`s < t`.
+
+    Args:
+        denoiser: The denoiser, for its noising.
+        noisy: :math:`x_t`, shape (\*batch, \*event).
+        data: :math:`x`, of the same shape.
+        time: :math:`t`, shape (\*batch) or one that broadcasts to it.
+        earlier: :math:`s`.
+
+    References:
+        Kingma, Salimans, Poole and Ho (2021), Variational Diffusion Models, appendix A, equations 25 to 29.
+    """
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = denoiser.scales(time), denoiser.scales(earlier)
+    kept = alpha_t * sigma_s**2 / (alpha_s * sigma_t**2)  # alpha_{t|s} sigma_s^2 / sigma_t^2
+    share = 1 - (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2  # sigma_{t|s}^2 / sigma_t^2
+    return kept * noisy + alpha_s * share * data, share * sigma_s**2
+
+
+def _ancestral(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]) -> Tensor:
+    for time, earlier in pairwise(times):
+        mean, variance = posterior(denoiser, value, denoiser(value, time, *given).data, time, earlier)
+        value = mean + variance.sqrt() * torch.randn_like(value)
+    return denoiser(value, times[-1], *given).data
+
+
+def _ddim(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]) -> Tensor:
+    for time, earlier in pairwise(times):
+        found = denoiser(value, time, *given)
+        alpha, sigma = denoiser.scales(earlier)
+        value = alpha * found.data + sigma * found.noise
+    return denoiser(value, times[-1], *given).data
+
+
+def _heun(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]) -> Tensor:
+    for time, earlier in pairwise(times):
+        found = denoiser(value, time, *given)
+        alpha, sigma = denoiser.scales(earlier)
+        length = sigma / alpha - found.sigma / found.alpha
+        start = value / found.alpha
+        guess = denoiser(alpha * (start + length * found.noise), earlier, *given)
+        value = alpha * (start + length * (found.noise + guess.noise) / 2)
+    return denoiser(value, times[-1], *given).data
+
+
+def _dpm_solver(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]) -> Tensor:
+    before: tuple[Tensor, Tensor] | None = None
+    for time, earlier in pairwise(times):
+        found = denoiser(value, time, *given)
+        alpha, sigma = denoiser.scales(earlier)
+        length = (alpha.log() - sigma.log()) - (found.alpha.log() - found.sigma.log())
+        data = found.data
+        if before is not None:
+            ratio = before[1] / length
+            data = (1 + 0.5 / ratio) * data - 0.5 / ratio * before[0]
+        value = sigma / found.sigma * value - alpha * torch.expm1(-length) * data
+        before = (found.data, length)
+    return denoiser(value, times[-1], *given).data
+
+
+_SAMPLERS: dict[str, Callable[[Any, Tensor, Tensor, tuple[Tensor, ...]], Tensor]] = {
+    "ancestral": _ancestral,
+    "ddim": _ddim,
+    "heun": _heun,
+    "dpm_solver": _dpm_solver,
+}
