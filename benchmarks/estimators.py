@@ -35,6 +35,7 @@ Make = Callable[[], Any]
 
 NEED_MORE: dict[str, Make] = {
     "Temper": lambda: handlers.Temper(0.5),
+    "Temperature": lambda: handlers.Temperature(0.5),
     "GumbelSoftmax, categorical": lambda: handlers.GumbelSoftmax(density="categorical"),
     "GumbelSoftmax, hard": lambda: handlers.GumbelSoftmax(hard=True),
     "ScoreFunction, none": partial(handlers.ScoreFunction, baseline="none"),

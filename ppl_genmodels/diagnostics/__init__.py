@@ -5,8 +5,11 @@ fitted program or an InferenceData, and the axes to draw on, and returns axes; `
 functions say in a sentence what the picture of that name shows.
 """
 
+from ppl_genmodels.diagnostics.bits import BitsPerDimension, bits_per_dimension
 from ppl_genmodels.diagnostics.bridge import to_inference_data
 from ppl_genmodels.diagnostics.calibration import describe_calibration, plot_calibration
+from ppl_genmodels.diagnostics.density import describe_density, plot_density
+from ppl_genmodels.diagnostics.evaluations import describe_evaluations, plot_evaluations
 from ppl_genmodels.diagnostics.example import example_globals, example_posterior
 from ppl_genmodels.diagnostics.forest import describe_globals, plot_forest, summary
 from ppl_genmodels.diagnostics.gradients import GradientComparison, gradients
@@ -23,6 +26,7 @@ from ppl_genmodels.diagnostics.information import (
 )
 from ppl_genmodels.diagnostics.khat import describe_khat, plot_khat
 from ppl_genmodels.diagnostics.latent_map import describe_latent_map, plot_latent_map
+from ppl_genmodels.diagnostics.layers import describe_layers, plot_layers
 from ppl_genmodels.diagnostics.predictive import describe_predictive, plot_predictive
 from ppl_genmodels.diagnostics.psis import pareto_k
 from ppl_genmodels.diagnostics.reconstructions import (
@@ -31,23 +35,30 @@ from ppl_genmodels.diagnostics.reconstructions import (
 )
 from ppl_genmodels.diagnostics.report import report
 from ppl_genmodels.diagnostics.samples import describe_samples, plot_samples
+from ppl_genmodels.diagnostics.samples_and_data import describe_samples_and_data, plot_samples_and_data
 from ppl_genmodels.diagnostics.style import plain_figures
 from ppl_genmodels.diagnostics.traces import describe_pairs, describe_trace, plot_pair, plot_trace
 from ppl_genmodels.graph import program_graph
 
 __all__ = [
+    "BitsPerDimension",
     "GradientComparison",
+    "bits_per_dimension",
     "describe_calibration",
+    "describe_density",
+    "describe_evaluations",
     "describe_globals",
     "describe_gradient",
     "describe_history",
     "describe_information",
     "describe_khat",
     "describe_latent_map",
+    "describe_layers",
     "describe_pairs",
     "describe_predictive",
     "describe_reconstructions",
     "describe_samples",
+    "describe_samples_and_data",
     "describe_trace",
     "example_globals",
     "example_posterior",
@@ -56,16 +67,20 @@ __all__ = [
     "pareto_k",
     "plain_figures",
     "plot_calibration",
+    "plot_density",
+    "plot_evaluations",
     "plot_forest",
     "plot_gradient",
     "plot_history",
     "plot_information",
     "plot_khat",
     "plot_latent_map",
+    "plot_layers",
     "plot_pair",
     "plot_predictive",
     "plot_reconstructions",
     "plot_samples",
+    "plot_samples_and_data",
     "plot_trace",
     "program_graph",
     "report",

@@ -14,7 +14,8 @@ import numpy as np
 import pandas as pd
 
 from ppl_genmodels.diagnostics.calibration import describe_calibration, plot_calibration
-from ppl_genmodels.diagnostics.fitted_like import observed_site
+from ppl_genmodels.diagnostics.density import describe_density, has_density, plot_density
+from ppl_genmodels.diagnostics.fitted_like import image_shape_of, observed_site
 from ppl_genmodels.diagnostics.forest import describe_globals, plot_forest, summary
 from ppl_genmodels.diagnostics.history import (
     describe_gradient,
@@ -22,9 +23,11 @@ from ppl_genmodels.diagnostics.history import (
     plot_gradient,
     plot_history,
 )
+from ppl_genmodels.diagnostics.images import event_shape
 from ppl_genmodels.diagnostics.information import describe_information, plot_information
 from ppl_genmodels.diagnostics.khat import describe_khat, plot_khat
 from ppl_genmodels.diagnostics.latent_map import describe_latent_map, plot_latent_map
+from ppl_genmodels.diagnostics.layers import describe_layers, has_layers, plot_layers
 from ppl_genmodels.diagnostics.material import Material
 from ppl_genmodels.diagnostics.predictive import describe_predictive, plot_predictive
 from ppl_genmodels.diagnostics.reconstructions import (
@@ -32,6 +35,7 @@ from ppl_genmodels.diagnostics.reconstructions import (
     plot_reconstructions,
 )
 from ppl_genmodels.diagnostics.samples import describe_samples, plot_samples
+from ppl_genmodels.diagnostics.samples_and_data import describe_samples_and_data, plot_samples_and_data
 from ppl_genmodels.diagnostics.traces import describe_pairs, describe_trace, plot_pair, plot_trace
 
 __all__ = ["SECTIONS", "Section"]
@@ -110,6 +114,23 @@ def _found_samples(m: Material) -> str:
     return describe_samples(m.samples[observed_site(m.fitted)], m.observed)
 
 
+def _draw_beside_data(m: Material) -> Any:
+    samples, data = m.samples[observed_site(m.fitted)], np.asarray(m.observed)
+    return plot_samples_and_data(m.fitted, data, samples=samples)
+
+
+def _found_beside_data(m: Material) -> str:
+    samples, data = m.samples[observed_site(m.fitted)], np.asarray(m.observed)
+    return describe_samples_and_data(m.fitted, data, samples=samples)
+
+
+def _is_table(m: Material) -> bool:
+    """Whether the data are rows of two or more columns, and no images."""
+    if m.data is None or not _observes(m) or m.observed is None or m.observed.ndim != 2:
+        return False
+    return m.observed.shape[1] > 1 and not image_shape_of(m.fitted.program) and event_shape(m.observed) is None
+
+
 SECTIONS = (
     Section(
         "training",
@@ -135,6 +156,33 @@ SECTIONS = (
         _observes,
         _found_samples,
         _draw_samples,
+    ),
+    Section(
+        "density",
+        "Density",
+        "Density should be high where data lie and low where none do; threads between parts that are "
+        "apart say that the program has stretched one part over all of them.",
+        lambda m: has_density(m.fitted.structure) and m.observed is not None,
+        lambda m: describe_density(m.fitted, m.observed),
+        lambda m: plot_density(m.fitted, m.observed),
+    ),
+    Section(
+        "layers",
+        "From noise to data",
+        "Each point keeps its colour. A layer that moves nothing can be left out; colours that are torn "
+        "apart or squeezed together say where the flow works hard.",
+        lambda m: has_density(m.fitted.structure) and has_layers(m.fitted),
+        lambda m: describe_layers(m.fitted),
+        lambda m: plot_layers(m.fitted),
+    ),
+    Section(
+        "samples_and_data",
+        "Samples and data, column by column",
+        "Histograms should have one shape, and clouds of both colours should lie over one another; of many "
+        "columns those are shown that differ most.",
+        _is_table,
+        _found_beside_data,
+        _draw_beside_data,
     ),
     Section(
         "reconstructions",

@@ -3,6 +3,8 @@
 Convention of this package: shapes follow torch; event dims are always declared.
 """
 
+from ppl_genmodels.distributions.at_temperature import at_temperature
+from ppl_genmodels.distributions.augmented import Augmented
 from ppl_genmodels.distributions.flow import Flow
 from ppl_genmodels.distributions.level_categorical import LevelCategorical
 from ppl_genmodels.distributions.likelihood import (
@@ -12,15 +14,22 @@ from ppl_genmodels.distributions.likelihood import (
     Likelihood,
     build_likelihood,
 )
+from ppl_genmodels.distributions.mixture import Mixture
+from ppl_genmodels.distributions.quantized import CellUniform, Quantized
 from ppl_genmodels.distributions.truncated_poisson import TruncatedPoisson
 
 __all__ = [
+    "Augmented",
     "BernoulliLikelihood",
     "CategoricalLikelihood",
+    "CellUniform",
     "Flow",
     "GaussianLikelihood",
     "LevelCategorical",
     "Likelihood",
+    "Mixture",
+    "Quantized",
     "TruncatedPoisson",
+    "at_temperature",
     "build_likelihood",
 ]

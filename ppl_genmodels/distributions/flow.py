@@ -11,10 +11,13 @@ from typing import Any
 
 import torch
 from pyro.distributions import TransformedDistribution
+from pyro.distributions.conditional import ConditionalTransform
 from torch import Tensor
+from torch.distributions import Transform, constraints
 
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.transforms.bijection import call_and_ladj, inverse_and_ladj, sum_rightmost
+from ppl_genmodels.transforms.path_costs import PathCosts, noted_costs
 
 __all__ = ["Flow"]
 
@@ -29,7 +32,7 @@ class Flow(TransformedDistribution):
 
     Args:
         base: The base distribution, such as ``dist.Normal(0, 1).expand([n]).to_event(1)``.
-        transforms: From noise to data: bijections of this library, of Pyro, or of torch.
+        transforms: From noise to data: bijections of this library, of Pyro (conditional ones too), or of torch.
 
     References:
         Rezende and Mohamed (2015), Variational Inference with Normalizing Flows, equations 5 to 7.
@@ -44,8 +47,11 @@ class Flow(TransformedDistribution):
     """
 
     def __init__(self, base: Any, transforms: Any, validate_args: bool | None = None) -> None:
-        super().__init__(base, list(transforms), validate_args=validate_args)
+        parts = [_Awaiting(each) if isinstance(each, ConditionalTransform) else each for each in transforms]
+        super().__init__(base, parts, validate_args=validate_args)
         self._drawn: tuple[Tensor, Tensor, Tensor] | None = None
+        self.path_costs: list[PathCosts] = []
+        """Of the continuous layers, in the last draw or density; one for each layer."""
 
     def expand(self, batch_shape: Any, _instance: Any = None) -> Flow:
         """The same flow with another batch shape."""
@@ -59,7 +65,8 @@ class Flow(TransformedDistribution):
         r"""The flow given a context.
 
         Args:
-            context: Shape (\*batch, features), for every bijection that was made with ``context_features``.
+            context: Shape (\*batch, features), for every bijection that was made with ``context_features``, and for
+                Pyro's conditional transforms.
 
         Raises:
             OptionError: When no bijection takes a context.
@@ -78,7 +85,8 @@ class Flow(TransformedDistribution):
     def rsample(self, sample_shape: Any = ()) -> Tensor:
         r"""Draws, shape (\*sample, \*batch, \*event)."""
         x = self.base_dist.rsample(torch.Size(sample_shape))
-        y, ladj = self._carried(x)
+        with noted_costs() as self.path_costs:
+            y, ladj = self._carried(x)
         self._drawn = (y, x, ladj)
         return y
 
@@ -95,22 +103,52 @@ class Flow(TransformedDistribution):
         if self._drawn is not None and self._drawn[0] is value:
             _, x, ladj = self._drawn
         else:
-            x, ladj = self._carried_back(value)
+            with noted_costs() as self.path_costs:
+                x, ladj = self._carried_back(value)
         density = self.base_dist.log_prob(x)
-        return sum_rightmost(density, len(self.event_shape) - len(self.base_dist.event_shape)) - ladj
+        return sum_rightmost(density, self._base_event_dim - len(self.base_dist.event_shape)) - ladj
+
+    @property
+    def _base_event_dim(self) -> int:
+        """How many dims from the right one event has before the transforms, which may change their number."""
+        return len(self.event_shape) - sum(t.codomain.event_dim - t.domain.event_dim for t in self.transforms)
 
     def _carried(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return _along(self.transforms, x, len(self.event_shape), call_and_ladj)
+        return _along(self.transforms, x, self._base_event_dim, forward=True)
 
     def _carried_back(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return _along(self.transforms[::-1], y, len(self.event_shape), inverse_and_ladj)
+        return _along(self.transforms[::-1], y, len(self.event_shape), forward=False)
 
 
-def _along(transforms: Sequence[Any], value: Tensor, event_dim: int, through: Any) -> tuple[Tensor, Tensor]:
+class _Awaiting(Transform):
+    """One of Pyro's conditional transforms before it is given a context."""
+
+    bijective = True
+
+    def __init__(self, conditional: Any) -> None:
+        super().__init__(cache_size=0)
+        self.conditional, self.context_features = conditional, True
+        self.domain = getattr(conditional, "domain", constraints.real_vector)
+        self.codomain = getattr(conditional, "codomain", constraints.real_vector)
+
+    def condition(self, context: Tensor) -> Any:
+        """The transform given a context."""
+        return self.conditional.condition(context)
+
+    def _call(self, value: Tensor) -> Tensor:
+        raise OptionError(
+            f"{type(self.conditional).__name__} takes a context and was given none. Remedy: flow.condition(context)."
+        )
+
+    _inverse = _call
+
+
+def _along(transforms: Sequence[Any], value: Tensor, event_dim: int, forward: bool) -> tuple[Tensor, Tensor]:
     """Through transforms one after the other, the log-determinants summed over the events of the whole."""
     total = torch.zeros((), dtype=value.dtype, device=value.device)
     for transform in transforms:
-        value, ladj = through(transform, value)
-        own = max(transform.domain.event_dim, transform.codomain.event_dim)
-        total = total + sum_rightmost(ladj, event_dim - own)
+        start, end = (transform.domain, transform.codomain) if forward else (transform.codomain, transform.domain)
+        value, ladj = (call_and_ladj if forward else inverse_and_ladj)(transform, value)
+        total = total + sum_rightmost(ladj, event_dim - start.event_dim)
+        event_dim += end.event_dim - start.event_dim
     return value, total

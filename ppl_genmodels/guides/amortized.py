@@ -17,6 +17,10 @@ from pyro import poutine
 from torch import Tensor, nn
 
 from ppl_genmodels.errors import ProgramError
+from ppl_genmodels.guides.carried import Carried
+from ppl_genmodels.guides.families.normal import TransformedNormal
+from ppl_genmodels.guides.layers import Layers
+from ppl_genmodels.guides.layout import joined
 from ppl_genmodels.guides.plan import LatentPlan, Plan, plan_of
 from ppl_genmodels.probe import describe_data
 
@@ -52,6 +56,10 @@ class Amortized(nn.Module):
         encoder: A module that is called with the same data as the model, ``encoder(*args,
             **kwargs)``, rows first, and returns features of shape (rows, features). It is not
             called when every latent site is global.
+        flow: Makes the layers of a flow for each continuous site, such as
+            ``guides.layers.inverse_autoregressive()``: they carry the noise before it is moved to
+            the head's location and scale and onto the support, given what the head reads. Sites
+            within inner plates share layers. By default there are none.
 
     Raises:
         ProgramError: At the first call, when the model has no latent sites, when a site's
@@ -60,6 +68,8 @@ class Amortized(nn.Module):
     References:
         Kingma and Welling (2014), Auto-Encoding Variational Bayes, section 2.2. Webb et al. (2018),
         Faithful Inversion of Generative Models for Effective Amortized Inference, for the parents.
+        Kingma and others (2016), Improved Variational Inference with Inverse Autoregressive Flow,
+        algorithm 1, for the layers.
 
     Example:
         >>> import pyro.distributions as dist
@@ -77,12 +87,14 @@ class Amortized(nn.Module):
 
     model: Callable[..., Any]
 
-    def __init__(self, model: Callable[..., Any], encoder: nn.Module) -> None:
+    def __init__(self, model: Callable[..., Any], encoder: nn.Module, flow: Layers | None = None) -> None:
         super().__init__()
         # Past nn.Module's bookkeeping: the model's parameters belong to the model.
         self.__dict__["model"] = model
         self.encoder = encoder
         self.heads = nn.ModuleDict()
+        self.flows = nn.ModuleDict()
+        self._layers = flow
         self._plan: Plan | None = None
 
     def forward(self, *args: Any, **kwargs: Any) -> dict[str, Tensor]:
@@ -96,12 +108,18 @@ class Amortized(nn.Module):
         plates = _Plates(plan, len(features))
         values: dict[str, Tensor] = {}
         inputs: dict[str, Tensor] = {}
-        for site, head in zip(plan.sites, self.heads.values(), strict=True):
-            parameters = head([features, *(inputs[name] for name in site.parents)])
+        for site, key in zip(plan.sites, self.heads, strict=True):
+            read = [features, *(inputs[name] for name in site.parents)]
             with plates.around(site):
-                values[site.name] = pyro.sample(site.name, site.family.distribution(parameters))
+                values[site.name] = pyro.sample(site.name, self._distribution(site, key, read))
             inputs[site.name] = site.layout.per_datum(site.family.embed(values[site.name]))
         return values
+
+    def _distribution(self, site: LatentPlan, key: str, read: list[Tensor]) -> Any:
+        parameters = self.heads[key](read)
+        if key in self.flows:
+            return self.flows[key](parameters, read)
+        return site.family.distribution(parameters)
 
     def _build(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Plan:
         """Makes the heads; neither the random state nor the handlers around the guide notice."""
@@ -112,10 +130,15 @@ class Amortized(nn.Module):
             _check_rows(plan, features)
             widths = {site.name: site.width for site in plan.sites}
             like = next(self.encoder.parameters(), features)
+            inputs = {s.name: features.shape[1] + sum(widths[name] for name in s.parents) for s in plan.sites}
             for site in plan.sites:
-                width = features.shape[1] + sum(widths[name] for name in site.parents)
-                head = _Head(site, width).to(like) if site.initial is None else _Free(site.initial)
+                head = _Head(site, inputs[site.name]).to(like) if site.initial is None else _Free(site.initial)
                 self.heads[self._key(site.name)] = head
+            for site, key in zip(plan.sites, list(self.heads), strict=True):  # After all heads, which draw as without.
+                if self._layers is not None and isinstance(site.family, TransformedNormal):
+                    count = inputs[site.name] if site.local else 0
+                    carried = Carried(site.family, site.layout, count, self._layers)
+                    self.flows[key] = carried.to(like if site.initial is None else site.initial)
         self._plan = plan
         return plan
 
@@ -176,9 +199,7 @@ class _Head(nn.Module):
 
     def forward(self, inputs: list[Tensor]) -> Tensor:
         """Parameters, shape (*extra, *plates, parameters), from (*extra, rows or 1, width)."""
-        leading = torch.broadcast_shapes(*(part.shape[:-1] for part in inputs))
-        joined = torch.cat([part.expand(*leading, -1) for part in inputs], -1).to(self.weight.dtype)
-        outputs = nn.functional.linear(joined, self.weight, self.bias)
+        outputs = nn.functional.linear(joined(inputs, self.weight.dtype), self.weight, self.bias)
         # Back from the lower precision of an autocast, which is too coarse for log-densities.
         return self.layout.per_element(outputs.to(self.weight.dtype))
 

@@ -11,11 +11,30 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 
+import torch
 from torch import Tensor
 
 from ppl_genmodels.structure import Plate
 
-__all__ = ["Layout"]
+__all__ = ["Layout", "joined"]
+
+
+def joined(vectors: Sequence[Tensor], dtype: torch.dtype) -> Tensor:
+    """Vectors per datum side by side.
+
+    Args:
+        vectors: Each of shape (*extra, rows or 1, width).
+        dtype: Of the result.
+
+    Returns:
+        Shape (*extra, rows, sum of widths).
+
+    Example:
+        >>> joined([torch.zeros(5, 2), torch.zeros(7, 1, 3)], torch.float32).shape
+        torch.Size([7, 5, 5])
+    """
+    leading = torch.broadcast_shapes(*(part.shape[:-1] for part in vectors))
+    return torch.cat([part.expand(*leading, -1) for part in vectors], -1).to(dtype)
 
 
 @dataclass(frozen=True)
@@ -29,7 +48,6 @@ class Layout:
             -1; the rows' entry is not used.
 
     Example:
-        >>> import torch
         >>> pixels = Layout.of((Plate("data", -1, 5, 5), Plate("pixels", -2, 3, 3)), 2, -1)
         >>> per_datum = pixels.per_datum(torch.zeros(3, 5, 4))
         >>> per_datum.shape, pixels.per_element(per_datum).shape

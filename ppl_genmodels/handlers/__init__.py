@@ -25,6 +25,7 @@ from ppl_genmodels.handlers.score_function import ScoreFunction, score_function
 from ppl_genmodels.handlers.site_handler import SiteHandler, Sites
 from ppl_genmodels.handlers.straight_through import StraightThrough, straight_through
 from ppl_genmodels.handlers.temper import Temper, temper
+from ppl_genmodels.handlers.temperature import Temperature
 
 __all__ = [
     "Antithetic",
@@ -51,6 +52,7 @@ __all__ = [
     "Sites",
     "StraightThrough",
     "Temper",
+    "Temperature",
     "antithetic",
     "common_noise",
     "detach_score",

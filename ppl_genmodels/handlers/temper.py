@@ -1,7 +1,8 @@
-r"""Tempering: the densities of chosen sites raised to a power.
+r"""Tempering: the densities of chosen sites raised to a power, or their draws made at a temperature.
 
 Convention of this module: a power multiplies the log-density wherever the site is priced, as the scale of a subsampled
-plate does, and leaves the draws alone.
+plate does, and leaves the draws alone; a temperature changes the draws, see
+:mod:`~ppl_genmodels.handlers.temperature`.
 """
 
 from __future__ import annotations
@@ -13,10 +14,11 @@ from pyro.poutine.runtime import Message
 from pyro.poutine.subsample_messenger import _Subsample
 from torch import Tensor
 
-from ppl_genmodels.errors import ProgramError
+from ppl_genmodels.errors import OptionError, ProgramError
 from ppl_genmodels.handlers.estimator import _FOR_GRADIENT, current_step
 from ppl_genmodels.handlers.known_sites import KnownSites
 from ppl_genmodels.handlers.site_handler import Sites, applied
+from ppl_genmodels.handlers.temperature import Temperature
 from ppl_genmodels.schedules import Schedule, check_positive
 from ppl_genmodels.structure import is_delta
 
@@ -81,12 +83,35 @@ class Temper(KnownSites):
         return self.power.reshape(()) if isinstance(self.power, Tensor) else float(self.power)
 
 
-def temper(target: Any = None, *, power: Power, sites: Sites = None) -> Any:
-    """:class:`Temper` applied to a callable or a program; the handler itself without one.
+def temper(
+    target: Any = None,
+    *,
+    power: Power | None = None,
+    temperature: float | Tensor | None = None,
+    sites: Sites = None,
+) -> Any:
+    """:class:`Temper`, or :class:`Temperature`, applied to a callable or a program; the handler itself without one.
+
+    Args:
+        target: A callable, or a program; by default none.
+        power: Densities are raised to it, and draws left alone.
+        temperature: Draws are made at it; densities of what is not drawn are left alone.
+        sites: Which sites; by default all.
+
+    Raises:
+        OptionError: When not just one of power and temperature is given, or it is not positive and finite.
 
     Example:
         >>> from ppl_genmodels.objectives import Linear
         >>> temper(sites="x", power=Linear(0.1, 1.0, steps=1000)).power
         Linear(start=0.1, end=1.0, steps=1000)
+        >>> temper(temperature=0.7).temperature
+        0.7
     """
-    return applied(Temper(power, sites), target)
+    if (power is None) == (temperature is None):
+        raise OptionError(
+            f"temper takes one of power and temperature, got power={power}, temperature={temperature}. Remedy: "
+            f"power=0.5 for flatter densities, temperature=0.7 for samples that are more typical."
+        )
+    handler = Temper(power, sites) if power is not None else Temperature(temperature, sites)  # type: ignore[arg-type]
+    return applied(handler, target)

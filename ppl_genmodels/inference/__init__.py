@@ -8,6 +8,7 @@ from ppl_genmodels.inference.callbacks import (
     LearningRate,
 )
 from ppl_genmodels.inference.draws import Draws
+from ppl_genmodels.inference.evaluations import Evaluations
 from ppl_genmodels.inference.graph_trace import CompileWarning
 from ppl_genmodels.inference.stepping import compile_step
 
@@ -17,6 +18,7 @@ __all__ = [
     "CompileWarning",
     "Draws",
     "EarlyStopping",
+    "Evaluations",
     "GradientClipping",
     "LearningRate",
     "compile_step",

@@ -6,8 +6,14 @@ so that a plate of particles can stand to the left of all.
 """
 
 from ppl_genmodels.models import catalogue
+from ppl_genmodels.models.continuous_flow import ContinuousFlow
 from ppl_genmodels.models.conv_vae import ConvVAE
 from ppl_genmodels.models.eight_schools import EightSchools
+from ppl_genmodels.models.flow_regression import FlowRegression
+from ppl_genmodels.models.glow import Glow
+from ppl_genmodels.models.image_flow import ImageFlow
+from ppl_genmodels.models.priors import FlowPrior, Prior, VampPrior
+from ppl_genmodels.models.real_nvp import RealNVP
 from ppl_genmodels.models.regression import HierarchicalRegression, LinearRegression
 from ppl_genmodels.models.spline_flow import SplineFlow
 from ppl_genmodels.models.vae import VAE, Autoencoder
@@ -15,10 +21,18 @@ from ppl_genmodels.models.vae import VAE, Autoencoder
 __all__ = [
     "VAE",
     "Autoencoder",
+    "ContinuousFlow",
     "ConvVAE",
     "EightSchools",
+    "FlowPrior",
+    "FlowRegression",
+    "Glow",
     "HierarchicalRegression",
+    "ImageFlow",
     "LinearRegression",
+    "Prior",
+    "RealNVP",
     "SplineFlow",
+    "VampPrior",
     "catalogue",
 ]

@@ -15,6 +15,7 @@ from ppl_genmodels.distributions import build_likelihood
 from ppl_genmodels.errors import DataError
 from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import data_array
+from ppl_genmodels.models.priors import build_prior
 from ppl_genmodels.models.vae import Autoencoder, likelihood_options
 from ppl_genmodels.networks import ConvDecoder, ConvEncoder
 from ppl_genmodels.networks.sizes import check_size, check_sizes
@@ -33,10 +34,11 @@ class ConvVAE(Autoencoder):
             decoder has them in reverse. Empty makes both affine.
         likelihood: ``"bernoulli"``, ``"gaussian"`` or ``"categorical"``.
         levels: Number of values of a categorical pixel.
+        prior: ``"normal"``, or learned: ``"flow"`` or ``"vamp"``.
 
     Raises:
         OptionError: When a size is no positive integer.
-        UnknownNameError: When there is no such likelihood.
+        UnknownNameError: When there is no such likelihood or prior.
 
     References:
         Kingma and Welling (2014), Auto-Encoding Variational Bayes, with the networks exchanged.
@@ -56,6 +58,7 @@ class ConvVAE(Autoencoder):
         channels: Sequence[int] = (32, 64),
         likelihood: str = "bernoulli",
         levels: int = 256,
+        prior: str = "normal",
     ) -> None:
         image_shape = check_sizes("ConvVAE", "image_shape", image_shape, length=3)
         latent_dim = check_size("ConvVAE", "latent_dim", latent_dim)
@@ -63,7 +66,7 @@ class ConvVAE(Autoencoder):
         pixels = build_likelihood(likelihood, image_shape, levels)
         encoder = ConvEncoder(image_shape, 2 * latent_dim, channels)
         decoder = ConvDecoder(latent_dim, pixels.output_shape, channels[::-1])
-        super().__init__(latent_dim, encoder, decoder, pixels)
+        super().__init__(latent_dim, encoder, decoder, pixels, build_prior(prior, latent_dim, image_shape))
 
     @classmethod
     def options_for(cls, data: Mapping[str, np.ndarray]) -> dict[str, Any]:

@@ -1,8 +1,8 @@
 r"""The variational autoencoder.
 
 Convention of this module: sites ``z`` (latent) and ``x`` (observed), both in the plate ``data``;
-the prior of ``z`` is standard normal and the guide an independent normal whose mean and scale a
-network reads off ``x``.
+the prior of ``z`` is standard normal unless it is learned, and the guide an independent normal whose
+mean and scale a network reads off ``x``.
 """
 
 from __future__ import annotations
@@ -20,6 +20,7 @@ from torch.nn.functional import softplus
 from ppl_genmodels.distributions import Likelihood, build_likelihood
 from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import check_dtype, check_rows, data_rows, missing_data
+from ppl_genmodels.models.priors import Prior, build_prior
 from ppl_genmodels.networks import MLP
 from ppl_genmodels.networks.sizes import check_size, check_sizes
 
@@ -41,6 +42,7 @@ class Autoencoder(nn.Module):
         encoder: Maps data to ``2 * latent_dim`` numbers, means and then raw scales.
         decoder: Maps ``(..., latent_dim)`` to the likelihood's ``output_shape``.
         likelihood: Maps the decoder's output to the distribution of a datum.
+        prior: A learned prior of ``z`` in place of the standard normal.
 
     Example:
         >>> likelihood = build_likelihood("gaussian", (6,))
@@ -52,11 +54,19 @@ class Autoencoder(nn.Module):
     prior_loc: Tensor
     prior_scale: Tensor
 
-    def __init__(self, latent_dim: int, encoder: nn.Module, decoder: nn.Module, likelihood: Likelihood) -> None:
+    def __init__(
+        self,
+        latent_dim: int,
+        encoder: nn.Module,
+        decoder: nn.Module,
+        likelihood: Likelihood,
+        prior: Prior | None = None,
+    ) -> None:
         super().__init__()
         self.encoder = encoder
         self.decoder = decoder
         self.likelihood = likelihood
+        self.prior = prior
         self.register_buffer("prior_loc", torch.zeros(latent_dim), persistent=False)
         self.register_buffer("prior_scale", torch.ones(latent_dim), persistent=False)
 
@@ -75,7 +85,7 @@ class Autoencoder(nn.Module):
         """
         rows = 1 if x is None else self._checked_rows(x)
         with pyro.plate("data", rows):
-            z = pyro.sample("z", dist.Normal(self.prior_loc, self.prior_scale).to_event(1))
+            z = pyro.sample("z", self.latents())
             return pyro.sample("x", self.likelihood(self.decoder(z)), obs=x)
 
     def guide(self, x: Tensor | None = None) -> Tensor:
@@ -94,9 +104,17 @@ class Autoencoder(nn.Module):
         if x is None:
             raise missing_data(self, "x")
         with pyro.plate("data", self._checked_rows(x)):
-            loc, raw_scale = self.encoder(self.likelihood.features(x)).chunk(2, dim=-1)
-            scale = softplus(raw_scale) + SMALLEST_SCALE
-            return pyro.sample("z", dist.Normal(loc, scale).to_event(1))
+            return pyro.sample("z", self._posterior(self.likelihood.features(x)))
+
+    def latents(self) -> dist.TorchDistribution:
+        """The prior of ``z``, with event shape ``(latent_dim,)``."""
+        if self.prior is None:
+            return dist.Normal(self.prior_loc, self.prior_scale).to_event(1)
+        return self.prior(self._posterior)
+
+    def _posterior(self, features: Tensor) -> dist.TorchDistribution:
+        loc, raw_scale = self.encoder(features).chunk(2, dim=-1)
+        return dist.Normal(loc, softplus(raw_scale) + SMALLEST_SCALE).to_event(1)
 
     def _checked_rows(self, x: Tensor) -> int:
         rows = check_rows(self, "x", x, self.likelihood.event_shape)
@@ -117,10 +135,11 @@ class VAE(Autoencoder):
             both affine, which with a Gaussian likelihood is probabilistic PCA.
         likelihood: ``"bernoulli"``, ``"gaussian"`` or ``"categorical"``.
         levels: Number of values of a categorical pixel.
+        prior: ``"normal"``, or learned: ``"flow"`` (couplings) or ``"vamp"`` (posteriors at learned pseudo-inputs).
 
     Raises:
         OptionError: When a size is no positive integer.
-        UnknownNameError: When there is no such likelihood.
+        UnknownNameError: When there is no such likelihood or prior.
 
     References:
         Kingma and Welling (2014), Auto-Encoding Variational Bayes, section 3 and appendix C.
@@ -139,6 +158,7 @@ class VAE(Autoencoder):
         hidden: Sequence[int] = (500,),
         likelihood: str = "bernoulli",
         levels: int = 256,
+        prior: str = "normal",
     ) -> None:
         data_dim = check_size("VAE", "data_dim", data_dim)
         latent_dim = check_size("VAE", "latent_dim", latent_dim)
@@ -146,7 +166,7 @@ class VAE(Autoencoder):
         pixels = build_likelihood(likelihood, (data_dim,), levels)
         encoder = MLP(data_dim, 2 * latent_dim, hidden)
         decoder = MLP(latent_dim, pixels.output_shape[0], hidden[::-1])
-        super().__init__(latent_dim, encoder, decoder, pixels)
+        super().__init__(latent_dim, encoder, decoder, pixels, build_prior(prior, latent_dim, (data_dim,)))
 
     @classmethod
     def options_for(cls, data: Mapping[str, np.ndarray]) -> dict[str, Any]:

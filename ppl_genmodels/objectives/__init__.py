@@ -1,7 +1,9 @@
 """What is optimised: named terms over one shared run, and their weighted sums."""
 
 from ppl_genmodels.objectives.evidence import elbo, entropy, iwae, kl, log_lik, log_prob, log_weight
+from ppl_genmodels.objectives.flow_matching import flow_matching
 from ppl_genmodels.objectives.objective import Objective
+from ppl_genmodels.objectives.path_costs import jacobian_norm, kinetic_energy
 from ppl_genmodels.objectives.run import Run
 from ppl_genmodels.objectives.term import Term
 from ppl_genmodels.schedules import Cosine, Cyclical, Exponential, Linear, Schedule
@@ -17,7 +19,10 @@ __all__ = [
     "Term",
     "elbo",
     "entropy",
+    "flow_matching",
     "iwae",
+    "jacobian_norm",
+    "kinetic_energy",
     "kl",
     "log_lik",
     "log_prob",

@@ -8,6 +8,7 @@ of :math:`\partial y / \partial x`, in nats, summed over the event dims. A bijec
 from __future__ import annotations
 
 from abc import abstractmethod
+from functools import cache
 from typing import Any
 
 from pyro.distributions.torch_transform import TransformModule
@@ -36,7 +37,7 @@ class Bijection(TransformModule):
     @property
     def domain(self) -> Any:
         """Real events."""
-        return constraints.independent(constraints.real, self._event_dim)
+        return _reals(self._event_dim)
 
     codomain = domain
 
@@ -153,6 +154,12 @@ def sum_rightmost(value: Tensor, dims: int) -> Tensor:
         tensor([12., 12.])
     """
     return value.sum(tuple(range(-dims, 0))) if dims else value
+
+
+@cache
+def _reals(event_dim: int) -> Any:
+    """The same object each time: distributions ask for it often."""
+    return constraints.independent(constraints.real, event_dim)
 
 
 def _along(parts: list[Any], value: Tensor, event_dim: int, forward: bool) -> tuple[Tensor, Tensor]:

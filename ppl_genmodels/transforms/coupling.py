@@ -91,7 +91,7 @@ class Coupling(Bijection):
         return self.network(given).unflatten(-1, (self.mapped, self.element.parameters))
 
 
-def zero_last(layers: nn.Sequential) -> None:
+def zero_last(layers: nn.Sequential | nn.ModuleList) -> None:
     """Sets a network's last layer to zero."""
     for parameter in layers[-1].parameters():
         nn.init.zeros_(parameter)

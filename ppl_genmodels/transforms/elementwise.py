@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 from abc import ABC, abstractmethod
+from typing import NamedTuple
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ __all__ = ["Additive", "Affine", "ElementMap", "Spline"]
 
 _LOG_SLOPE = math.log(1e-3)
 """Log-derivatives are kept within plus and minus this, softly."""
+_ACROSS, _UP = 0, 1
 
 
 class ElementMap(ABC):
@@ -72,12 +74,14 @@ class Affine(ElementMap):
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The image, and the log-scale."""
-        shift, log_scale = parameters[..., 0], soft_clip(parameters[..., 1], -_LOG_SLOPE)
-        return x * log_scale.exp() + shift, log_scale.expand_as(x)
+        shift, log_scale = parameters.unbind(-1)
+        log_scale = soft_clip(log_scale, -_LOG_SLOPE)
+        return torch.addcmul(shift, x, log_scale.exp()), log_scale.expand_as(x)
 
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The value, and the log-scale."""
-        shift, log_scale = parameters[..., 0], soft_clip(parameters[..., 1], -_LOG_SLOPE)
+        shift, log_scale = parameters.unbind(-1)
+        log_scale = soft_clip(log_scale, -_LOG_SLOPE)
         return (y - shift) * (-log_scale).exp(), log_scale.expand_as(y)
 
 
@@ -108,53 +112,68 @@ class Spline(ElementMap):
 
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The image, and the log-derivative there."""
-        across, up, slopes = self._knots(parameters)
-        inside, piece = self._piece(x, across)
-        left, width, low, height, first, last = self._of_piece(piece, across, up, slopes)
-        t = ((torch.where(inside, x, 0.0) - left) / width).clamp(0.0, 1.0)
-        mean = height / width
-        below = mean + (first + last - 2 * mean) * t * (1 - t)
-        y = low + height * (mean * t**2 + first * t * (1 - t)) / below
-        return torch.where(inside, y, x), torch.where(inside, _log_slope(t, mean, first, last, below), 0.0)
+        piece, inside = self._piece(x, parameters, _ACROSS), x.abs() < self.bound
+        t = ((x.clamp(-self.bound, self.bound) - piece.left) / piece.width).clamp(0.0, 1.0)
+        return torch.where(inside, piece.image(t), x), torch.where(inside, piece.log_slope(t), 0.0)
 
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The value, and the log-derivative of the forward direction there."""
-        across, up, slopes = self._knots(parameters)
-        inside, piece = self._piece(y, up)
-        left, width, low, height, first, last = self._of_piece(piece, across, up, slopes)
-        mean, above = height / width, torch.where(inside, y, 0.0) - low
-        bend = first + last - 2 * mean
-        a, b, c = height * (mean - first) + above * bend, height * first - above * bend, -mean * above
-        t = (2 * c / (-b - (b**2 - 4 * a * c).clamp(min=0.0).sqrt())).clamp(0.0, 1.0)
-        below = mean + bend * t * (1 - t)
-        ladj = _log_slope(t, mean, first, last, below)
-        return torch.where(inside, left + width * t, y), torch.where(inside, ladj, 0.0)
+        piece, inside = self._piece(y, parameters, _UP), y.abs() < self.bound
+        t = piece.reaching(((y.clamp(-self.bound, self.bound) - piece.low) / piece.height).clamp(0.0, 1.0))
+        return torch.where(inside, piece.left + piece.width * t, y), torch.where(inside, piece.log_slope(t), 0.0)
 
-    def _knots(self, parameters: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """Where the pieces meet, across and up, and the slopes there."""
-        widths, heights, slopes = parameters.split([self.bins, self.bins, self.bins - 1], -1)
-        across, up = (self._edges(soft_clip(each, -_LOG_SLOPE / 2)) for each in (widths, heights))
-        return across, up, pad(soft_clip(slopes, -_LOG_SLOPE), (1, 1)).exp()
+    def _piece(self, value: Tensor, parameters: Tensor, axis: int) -> _Piece:
+        """The piece that a number lies on, by its place across or up."""
+        sizes, slopes = parameters.split([2 * self.bins, self.bins - 1], -1)
+        sizes = soft_clip(sizes.unflatten(-1, (2, self.bins)), -_LOG_SLOPE / 2).exp()  # no larger: no need of softmax
+        edges = pad(sizes.cumsum(-1), (1, 0))
+        total = edges[..., -1:] / (2 * self.bound)
+        place = (value + self.bound).unsqueeze(-1) * total[..., axis, :]
+        index = (place >= edges[..., axis, 1:-1]).sum(-1, keepdim=True)
+        index = torch.cat([index, index + 1], -1)
+        edges = edges.expand(*value.shape, 2, self.bins + 1).gather(-1, index.unsqueeze(-2).expand(*value.shape, 2, 2))
+        slopes = pad(slopes, (1, 1)).expand(*value.shape, self.bins + 1).gather(-1, index)
+        return _Piece.between(edges / total - self.bound, soft_clip(slopes, -_LOG_SLOPE).exp())
 
-    def _edges(self, sizes: Tensor) -> Tensor:
-        return self.bound * (2 * pad(sizes.softmax(-1).cumsum(-1), (1, 0)) - 1)
 
-    def _piece(self, value: Tensor, edges: Tensor) -> tuple[Tensor, Tensor]:
-        """Whether a number lies inside, and on which piece."""
-        inside = (value > -self.bound) & (value < self.bound)
-        piece = (value.unsqueeze(-1) >= edges[..., 1:-1]).sum(-1, keepdim=True)
-        return inside, piece
+class _Piece(NamedTuple):
+    """A piece of a spline: its lower left corner, its sizes, the slopes at both ends, from end to end, and the bend."""
 
-    @staticmethod
-    def _of_piece(piece: Tensor, across: Tensor, up: Tensor, slopes: Tensor) -> tuple[Tensor, ...]:
-        """Left edge, width, lower edge, height, and the slopes at both ends."""
+    left: Tensor
+    width: Tensor
+    low: Tensor
+    height: Tensor
+    first: Tensor
+    last: Tensor
+    mean: Tensor
+    bend: Tensor
 
-        def at(values: Tensor, index: Tensor) -> Tensor:
-            return values.expand(*index.shape[:-1], values.shape[-1]).gather(-1, index).squeeze(-1)
+    @classmethod
+    def between(cls, edges: Tensor, slopes: Tensor) -> _Piece:
+        r"""From the edges across and up, shape (\*, 2, 2), and the slopes there, shape (\*, 2)."""
+        starts, ends = edges.unbind(-1)
+        (left, low), (width, height), (first, last) = starts.unbind(-1), (ends - starts).unbind(-1), slopes.unbind(-1)
+        mean = height / width
+        return cls(left, width, low, height, first, last, mean, first + last - 2 * mean)
 
-        left, right = at(across, piece), at(across, piece + 1)
-        low, high = at(up, piece), at(up, piece + 1)
-        return left, right - left, low, high - low, at(slopes, piece), at(slopes, piece + 1)
+    def image(self, t: Tensor) -> Tensor:
+        """Where the number at a share of the width goes."""
+        return self.low + self.height * t * torch.lerp(self.first, self.mean, t) / self._below(t)
+
+    def log_slope(self, t: Tensor) -> Tensor:
+        """The log-derivative there."""
+        above = torch.lerp(torch.lerp(self.first, self.mean, t), torch.lerp(self.mean, self.last, t), t)
+        return (above * (self.mean / self._below(t)).square()).log()
+
+    def reaching(self, share: Tensor) -> Tensor:
+        """The share of the width at which so much of the height is reached: the root of a quadratic equation."""
+        rise = 2 * self.mean * share
+        turn = torch.lerp(self.first, -self.last, share)
+        root = (turn * turn + rise * (2 * self.mean - rise)).sqrt()  # of a sum of squares, never zero
+        return (rise / (rise + turn + root)).clamp(0.0, 1.0)
+
+    def _below(self, t: Tensor) -> Tensor:
+        return torch.addcmul(self.mean, self.bend, t - t * t)
 
 
 def soft_clip(value: Tensor, bound: float) -> Tensor:
@@ -165,8 +184,3 @@ def soft_clip(value: Tensor, bound: float) -> Tensor:
         tensor([0.0000, 2.0000])
     """
     return value / (1 + (value / bound).abs())
-
-
-def _log_slope(t: Tensor, mean: Tensor, first: Tensor, last: Tensor, below: Tensor) -> Tensor:
-    above = last * t**2 + 2 * mean * t * (1 - t) + first * (1 - t) ** 2
-    return 2 * mean.log() + above.log() - 2 * below.log()

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import torch
 from torch import Tensor, nn
+from torch.linalg import solve_triangular
 
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.networks.sizes import check_size
@@ -49,22 +50,25 @@ class InvertibleLinear(Bijection):
     def forward_pass(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """The image and the log-determinant."""
         lower, upper = self._factors()
-        rows = x.movedim(-self._event_dim, -1)
-        y = rows @ (self.permutation @ lower @ upper).mT
-        return y.movedim(-1, -self._event_dim), self._ladj(x)
+        return self._times(self.permutation @ lower @ upper, x), self._ladj(x)
 
     def inverse_pass(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """The value and the log-determinant of the forward direction."""
-        lower, upper = self._factors()
-        columns = self.permutation.mT
-        inverse = torch.linalg.solve_triangular(lower, columns, upper=False, unitriangular=True)
-        inverse = torch.linalg.solve_triangular(upper, inverse, upper=True)
-        x = y.movedim(-self._event_dim, -1) @ inverse.mT
-        return x.movedim(-1, -self._event_dim), self._ladj(y)
+        inverse = solve_triangular(self.lower, self.permutation.mT, upper=False, unitriangular=True)  # reads below only
+        return self._times(solve_triangular(self._upper(), inverse, upper=True), y), self._ladj(y)
 
     def _factors(self) -> tuple[Tensor, Tensor]:
         identity = torch.eye(len(self.signs), dtype=self.lower.dtype, device=self.lower.device)
-        return self.lower.tril(-1) + identity, self.upper.triu(1) + torch.diag(self.signs * self.log_diagonal.exp())
+        return self.lower.tril(-1) + identity, self._upper()
+
+    def _upper(self) -> Tensor:
+        return self.upper.triu(1) + torch.diag(self.signs * self.log_diagonal.exp())
+
+    def _times(self, matrix: Tensor, value: Tensor) -> Tensor:
+        if self._event_dim == 1:
+            return value @ matrix.mT
+        places = value.shape[1 - self._event_dim :]
+        return (matrix @ value.flatten(1 - self._event_dim)).unflatten(-1, places)
 
     def _ladj(self, value: Tensor) -> Tensor:
         places = value.shape[value.dim() - self._event_dim + 1 :].numel()
@@ -87,6 +91,7 @@ class Permute(Bijection):
     """
 
     order: Tensor
+    back: Tensor
 
     def __init__(self, order: Tensor | list[int], event_dim: int = 1) -> None:
         super().__init__(event_dim)
@@ -94,6 +99,7 @@ class Permute(Bijection):
         if sorted(found.tolist()) != list(range(len(found))):
             raise OptionError(f"Permute: expected a permutation of 0 to {len(found) - 1}, got {found.tolist()}.")
         self.register_buffer("order", found)
+        self.register_buffer("back", found.argsort(), persistent=False)
 
     def forward_pass(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """The image and zero."""
@@ -101,7 +107,7 @@ class Permute(Bijection):
 
     def inverse_pass(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """The value and zero."""
-        return y.index_select(-self._event_dim, self.order.argsort()), self._zero(y)
+        return y.index_select(-self._event_dim, self.back), self._zero(y)
 
     def _zero(self, value: Tensor) -> Tensor:
         return torch.zeros(value.shape[: value.dim() - self._event_dim], dtype=value.dtype, device=value.device)

@@ -40,6 +40,11 @@ def _regression(rows=9):
     }
 
 
+def _grey_images(levels, rows=5):
+    generator = torch.Generator().manual_seed(0)
+    return torch.randint(levels, (rows, 1, 4, 4), generator=generator) / (levels - 1)
+
+
 _AUTOENCODER_SITES = {"z": ("data",), "x": ("data",)}
 _GROUPS = torch.arange(9) % 4
 
@@ -50,7 +55,23 @@ EXAMPLES = {
         {"x": torch.linspace(0, 1, 100).reshape(5, 1, 5, 4)},
         _AUTOENCODER_SITES,
     ),
+    "glow": Example(
+        {"image_shape": (1, 4, 4), "levels": 4, "depth": 1, "hidden": 4},
+        {"x": _grey_images(levels=4)},
+        {"v": ("data",), "x": ("data",)},
+    ),
+    "real_nvp": Example(
+        {"image_shape": (1, 4, 4), "levels": 4, "depth": 1, "hidden": 4, "dequantization": "variational"},
+        {"x": _grey_images(levels=4)},
+        {"v": ("data",), "x": ("data",)},
+    ),
+    "continuous_flow": Example(
+        {"data_dim": 3, "hidden": (8,), "solver": "midpoint", "steps": 2}, {"x": _regression()["x"]}, {"x": ("data",)}
+    ),
     "spline_flow": Example({"data_dim": 3, "layers": 1, "hidden": (8,)}, {"x": _regression()["x"]}, {"x": ("data",)}),
+    "flow_regression": Example(
+        {"num_features": 3, "layers": 1, "hidden": (8,)}, _regression(), {"y": ("data",)}
+    ),
     "linear_regression": Example({"num_features": 3}, _regression(), {"intercept": (), "slope": (), "y": ("data",)}),
     "hierarchical_regression": Example(
         {"num_features": 3, "num_groups": 4},
@@ -79,6 +100,13 @@ GUIDED = [name for name in catalogue.names() if hasattr(catalogue.entry(name), "
 def roles(program):
     """The program's model and, where it has one, its guide."""
     return [getattr(program, role) for role in ("model", "guide") if hasattr(program, role)]
+
+
+def traces(program, data):
+    """Of the guide, where the program has one, and of the model at its draws."""
+    guide = [poutine.trace(program.guide).get_trace(**data)] if hasattr(program, "guide") else []
+    model = poutine.replay(program.model, trace=guide[0]) if guide else program.model
+    return [*guide, poutine.trace(model).get_trace(**data)]
 
 
 @pytest.fixture(params=sorted(catalogue.names()))
@@ -123,8 +151,7 @@ def test_it_runs_without_the_data_that_are_optional(program, example):
 
 
 def test_log_densities_are_finite_at_every_site(program, example):
-    for role in roles(program):
-        trace = poutine.trace(role).get_trace(**example.data)
+    for trace in traces(program, example.data):
         trace.compute_log_prob()
         assert all(node["log_prob"].isfinite().all() for node in sample_sites(trace).values())
 
@@ -174,8 +201,7 @@ def test_it_traces_into_one_graph(program, example):
 
     def log_density(*values):
         data = dict(zip(names, values, strict=True))
-        traces = [poutine.trace(role).get_trace(**data) for role in roles(program)]
-        return sum(trace.log_prob_sum() for trace in traces)
+        return sum(trace.log_prob_sum() for trace in traces(program, data))
 
     with pyro.validation_enabled(False):
         graph = make_fx(log_density)(*example.data.values())
@@ -196,7 +222,7 @@ def test_it_is_rebuilt_from_its_options(name, program, example):
     log_density = []
     for one in (program, rebuilt):
         torch.manual_seed(2)
-        log_density.append(poutine.trace(one.model).get_trace(**example.data).log_prob_sum())
+        log_density.append(traces(one, example.data)[-1].log_prob_sum())
     assert log_density[0] == log_density[1]
 
 

@@ -51,6 +51,7 @@ AUTOGUIDES = {
     "diagonal": guides.AutoDiagonalNormal,
     "multivariate": guides.AutoMultivariateNormal,
     "low_rank": guides.AutoLowRankMultivariateNormal,
+    "flow": guides.AutoFlow,
     "delta": guides.AutoDelta,
     "list": a_list,
 }

@@ -1,5 +1,6 @@
 """A flow as a guide: it closes the gap on a posterior that no independent normal fits."""
 
+import arviz
 import numpy as np
 import pyro
 import pyro.distributions as dist
@@ -7,8 +8,9 @@ import pytest
 import torch
 from torch import nn
 
-from ppl_genmodels import fit
+from ppl_genmodels import fit, nuts
 from ppl_genmodels.distributions import Flow
+from ppl_genmodels.guides import AutoFlow, spline
 from ppl_genmodels.transforms import Affine, Autoregressive, Permute, Spline
 
 X = torch.tensor([0.1, -0.2, 0.3])
@@ -49,11 +51,19 @@ class ByFlow(Banana):
         pyro.sample("z", Flow(dist.Normal(self.zeros, 1.0).to_event(1), self.layers))
 
 
+def by_hand():
+    return ByFlow()
+
+
+def automatic():
+    banana = Banana()
+    return banana.model, AutoFlow(banana.model, spline(2, (32,)))
+
+
 def posterior(make):
     torch.manual_seed(0)
-    program = make()
     fitted = fit(
-        program,
+        make(),
         X,
         steps=800,
         batch_size=3,
@@ -75,9 +85,29 @@ def exact_moments():
     return np.array([(weights * value).sum() for value in (first, second, first**2, second**2)])
 
 
+@pytest.fixture(scope="module", params=[by_hand, automatic])
+def by_flow(request):
+    return posterior(request.param)
+
+
 @pytest.fixture(scope="module")
-def by_flow():
-    return posterior(ByFlow)
+def by_nuts():
+    """Means and mean squares of draws, with standard errors by the effective sample sizes."""
+    draws = nuts((Banana().model, None), X, num_samples=400, warmup=300, chains=2, seed=0).posterior["z"]
+    values = np.concatenate([draws, draws**2], -1)
+    errors = [arviz.mcse(values[..., i]) for i in range(4)]
+    return values.mean((0, 1)), np.array(errors).ravel()
+
+
+def weighted_moments(idata):
+    """Means and mean squares under importance weights, with standard errors."""
+    z = idata.posterior["z"].values.reshape(-1, 2)
+    log_weight = idata.sample_stats["log_weight"].values.reshape(-1)
+    weights = np.exp(log_weight - log_weight.max())
+    weights /= weights.sum()
+    values = np.concatenate([z, z**2], 1)
+    means = weights @ values
+    return means, np.sqrt((weights[:, None] ** 2 * (values - means) ** 2).sum(0))
 
 
 def test_the_flow_may_be_trusted_where_independent_normals_may_not(by_flow):
@@ -85,11 +115,14 @@ def test_the_flow_may_be_trusted_where_independent_normals_may_not(by_flow):
 
 
 def test_weighted_moments_are_the_exact_ones(by_flow):
-    z = by_flow.posterior["z"].values.reshape(-1, 2)
-    log_weight = by_flow.sample_stats["log_weight"].values.reshape(-1)
-    weights = np.exp(log_weight - log_weight.max())
-    weights /= weights.sum()
-    values = np.concatenate([z, z**2], 1)
-    means = weights @ values
-    errors = np.sqrt((weights[:, None] ** 2 * (values - means) ** 2).sum(0))
+    means, errors = weighted_moments(by_flow)
     assert (np.abs(means - exact_moments()) < 4 * errors).all()
+
+
+def test_weighted_moments_are_those_of_nuts(by_flow, by_nuts):
+    means, errors = weighted_moments(by_flow)
+    assert (np.abs(means - by_nuts[0]) < 4 * np.hypot(errors, by_nuts[1])).all()
+
+
+def test_nuts_has_the_exact_moments(by_nuts):
+    assert (np.abs(by_nuts[0] - exact_moments()) < 4 * by_nuts[1]).all()

@@ -7,13 +7,17 @@ unconstrained space of the bijection.
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
+from typing import Any
 
 import pyro.distributions as dist
 import torch
 from torch import Size, Tensor
 from torch.distributions import biject_to, constraints
+from torch.distributions.transforms import AffineTransform, ReshapeTransform
 from torch.nn import functional
 
+from ppl_genmodels.distributions import Flow
 from ppl_genmodels.guides.families.base import Distribution, Family
 from ppl_genmodels.guides.families.support import is_real, to_device
 
@@ -61,12 +65,24 @@ class TransformedNormal(Family):
     def distribution(self, parameters: Tensor) -> Distribution:
         """The Normal on the support, its coordinates declared as event dims."""
         shape = parameters.shape[:-1] + self.shape
-        location, raw_scale = parameters.split(self.width, -1)
-        scale = functional.softplus(raw_scale) + torch.finfo(parameters.dtype).eps
+        location, scale = self._location_and_scale(parameters)
         normal = dist.Normal(location.reshape(shape), scale.reshape(shape))
         if self.real:
             return normal.to_event(len(self.event_shape))
         return dist.TransformedDistribution(normal, [self._transform(parameters.device)])
+
+    def flow(self, parameters: Tensor, layers: Iterable[Any]) -> Flow:
+        r"""The distribution of :math:`T(\mu + \sigma f(\epsilon))`, with :math:`f` the layers, of vectors of ``width``."""
+        location, scale = self._location_and_scale(parameters)
+        noise = dist.Normal(torch.zeros_like(location), torch.ones_like(scale)).to_event(1)
+        onto = [] if self.real else [self._transform(parameters.device)]
+        if self.shape != (self.width,):
+            onto.insert(0, ReshapeTransform((self.width,), self.shape))
+        return Flow(noise, [*layers, AffineTransform(location, scale, event_dim=1), *onto])
+
+    def _location_and_scale(self, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        location, raw_scale = parameters.split(self.width, -1)
+        return location, functional.softplus(raw_scale) + torch.finfo(parameters.dtype).eps
 
     def embed(self, value: Tensor) -> Tensor:
         """The value carried back to unconstrained space."""

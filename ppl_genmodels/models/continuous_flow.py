@@ -1,0 +1,159 @@
+r"""The continuous flow: a density of rows of numbers by an ordinary differential equation, maybe in more dimensions.
+
+Convention of this module: one observed site ``x`` in the plate ``data``. With augmented dimensions there is a latent
+site ``z`` beside it, whose first numbers are ``x``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyro
+import pyro.distributions as dist
+import torch
+from torch import Tensor, nn
+
+from ppl_genmodels.distributions import Augmented, Flow
+from ppl_genmodels.errors import OptionError
+from ppl_genmodels.models.catalogue import register
+from ppl_genmodels.models.checks import check_dtype, check_rows, data_rows, missing_data
+from ppl_genmodels.networks import MLP
+from ppl_genmodels.networks.sizes import check_size, check_sizes
+from ppl_genmodels.transforms import ActNorm, Continuous
+
+__all__ = ["ContinuousFlow"]
+
+
+@register("continuous_flow")
+class ContinuousFlow(nn.Module):
+    r"""Density of rows of numbers by a continuous flow, in as many dimensions or more.
+
+    .. math:: x = \mu + \sigma x_1, \quad \dot x_t = f(x_t, t), \quad x_0 \sim \mathcal N(0, I)
+
+    Paths of a continuous flow never cross, so that a density with a hole or with several parts asks for steep fields.
+    With ``augmented`` numbers :math:`e` beside :math:`x` they may pass one another: the flow is a density of
+    :math:`z = (x, e)`, latent, and the guide proposes :math:`e \sim q(e \mid x)`, a normal that a network reads off
+    :math:`x` and that starts standard. What is maximised is a bound, which importance weights make tight.
+
+    Args:
+        data_dim: Length of a row.
+        hidden: Widths of the hidden layers of the velocity, and of the guide's network.
+        augmented: How many numbers beside those of the data.
+        trace: ``"exact"`` or ``"hutchinson"``.
+        gradient: ``"direct"`` or ``"adjoint"``.
+        solver: As :class:`~ppl_genmodels.transforms.Continuous` has them.
+        steps: Of a solver that is not adaptive.
+
+    Raises:
+        OptionError: When a size is no positive integer, or another option is unknown.
+
+    References:
+        Grathwohl and others (2019), FFJORD, section 3; Huang, Dinh and Courville (2020), Augmented Normalizing Flows,
+        section 3; Chen and others (2020), VFlow, section 3.
+
+    Example:
+        >>> program = ContinuousFlow(data_dim=3, hidden=(8,), augmented=2)
+        >>> x = torch.randn(5, 3)
+        >>> program.guide(x).shape, program.density().log_prob(torch.randn(5, 5)).shape
+        (torch.Size([5, 5]), torch.Size([5]))
+    """
+
+    loc: Tensor
+    scale: Tensor
+
+    def __init__(
+        self,
+        data_dim: int,
+        hidden: Sequence[int] = (64, 64),
+        augmented: int = 0,
+        trace: str = "exact",
+        gradient: str = "direct",
+        solver: str = "dopri5",
+        steps: int = 20,
+    ) -> None:
+        super().__init__()
+        self.data_dim = check_size("ContinuousFlow", "data_dim", data_dim)
+        self.augmented = _none_or_size(augmented)
+        widths, features = check_sizes("ContinuousFlow", "hidden", hidden), self.data_dim + self.augmented
+        layer = Continuous(
+            features,
+            widths,
+            trace=trace,  # type: ignore[arg-type]
+            gradient=gradient,  # type: ignore[arg-type]
+            solver=solver,
+            steps=steps,
+        )
+        self.transforms = nn.ModuleList([layer, ActNorm(features)])
+        if self.augmented:
+            self.proposal = MLP(self.data_dim, 2 * self.augmented, widths, nn.SiLU)
+            for parameter in self.proposal.layers[-1].parameters():
+                nn.init.zeros_(parameter)
+            self.guide = self._propose  # without augmented numbers nothing is latent and there is no guide
+        self.register_buffer("loc", torch.zeros(features), persistent=False)
+        self.register_buffer("scale", torch.ones(features), persistent=False)
+
+    @classmethod
+    def options_for(cls, data: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """``data_dim``, read off the array ``x``.
+
+        Raises:
+            UnknownNameError: When the data have no array ``x``.
+            DataError: When it is not of shape ``(rows, data_dim)``.
+        """
+        return {"data_dim": data_rows(data, "x", "ContinuousFlow").shape[1]}
+
+    def density(self) -> Flow:
+        """The distribution of a row, with its augmented numbers behind it."""
+        return Flow(dist.Normal(self.loc, self.scale).to_event(1), self.transforms)
+
+    def model(self, x: Tensor | None = None) -> Tensor:
+        """Draws a row, or conditions on rows.
+
+        Args:
+            x: Data to condition on, ``(rows, data_dim)``; one row is drawn by default.
+
+        Returns:
+            The rows, observed or drawn.
+
+        Raises:
+            DataError: When the data have another shape or dtype.
+        """
+        with pyro.plate("data", 1 if x is None else self._checked_rows(x)):
+            if not self.augmented:
+                return pyro.sample("x", self.density(), obs=x)
+            z = pyro.sample("z", self.density())
+            return pyro.sample("x", dist.Delta(z[..., : self.data_dim]).to_event(1), obs=x)
+
+    def _propose(self, x: Tensor | None = None) -> Tensor:
+        """Appends numbers to each row.
+
+        Args:
+            x: The data, ``(rows, data_dim)``.
+
+        Returns:
+            Rows with augmented numbers behind them, ``(..., rows, data_dim + augmented)``.
+
+        Raises:
+            ProgramError: When there are no data.
+            DataError: As :meth:`model`.
+        """
+        if x is None:
+            raise missing_data(self, "x")
+        with pyro.plate("data", self._checked_rows(x)):
+            loc, log_scale = self.proposal(x).chunk(2, -1)
+            return pyro.sample("z", Augmented(x, dist.Normal(loc, log_scale.exp()).to_event(1)))
+
+    def _checked_rows(self, x: Tensor) -> int:
+        check_dtype(self, "x", x, like=self.loc)
+        return check_rows(self, "x", x, (self.data_dim,))
+
+
+def _none_or_size(augmented: object) -> int:
+    if augmented == 0:
+        return 0
+    try:
+        return check_size("ContinuousFlow", "augmented", augmented)
+    except OptionError as error:
+        raise OptionError(f"ContinuousFlow: augmented={augmented!r}, expected 0 or more.") from error
