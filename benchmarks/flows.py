@@ -63,7 +63,9 @@ def flows_of(case: Case) -> dict[str, Density]:
 
 def measure(rounds: int) -> dict[str, dict[str, Any]]:
     """By quantity and case the rounds of every way; and by case and library the numbers of parameters."""
-    found: dict[str, dict[str, Any]] = {quantity: {} for quantity in (*QUANTITIES, TRAINING, "parameters", "evaluations")}
+    found: dict[str, dict[str, Any]] = {
+        quantity: {} for quantity in (*QUANTITIES, TRAINING, "parameters", "evaluations")
+    }
     for name, case in CASES.items():
         print(f"timing {name} ...", flush=True)
         densities = flows_of(case)

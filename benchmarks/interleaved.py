@@ -19,6 +19,8 @@ __all__ = ["Ratio", "Rounds", "Way", "paired", "ratios", "summary"]
 
 WARM_UP = 20
 """Calls before the first turn; the last few say how many calls make a turn."""
+LONGEST_WARM_UP = 2.0
+"""Seconds after which no more than the first few calls are made."""
 TURN = 0.03
 """Seconds of a turn, about: long against the clock, short against the machine's moods."""
 MOST_CALLS = 100
@@ -112,8 +114,10 @@ def _calls_in_a_turn(name: str, way: Way, clock: Callable[[], float]) -> int:
     """None at all for a way that is not what it says: whose first steps give a warning that counts as an error."""
     try:
         with way.around():
-            for _ in range(WARM_UP - 5):
-                way.step()
+            start = clock()
+            for number in range(WARM_UP - 5):
+                if number < 5 or clock() - start < LONGEST_WARM_UP:
+                    way.step()
     except Warning as reason:
         print(f"left out: {name}: {reason}", flush=True)
         return 0

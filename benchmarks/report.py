@@ -25,6 +25,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "short_fits": ("short_fits", table.short_fits),
     "growth": ("growth", table.growth),
     "estimators": ("estimators", table.estimators),
+    "flows": ("flows", table.flows),
 }
 """File name, the results it shows, and how."""
 

@@ -7,10 +7,12 @@ do or what is not installed. Below one is faster, or smaller, than what the firs
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from benchmarks.alone import Alone
 from benchmarks.estimator_programs import PROGRAMS
 from benchmarks.estimators import MODES, PLAIN
+from benchmarks.flows import LIBRARIES, OURS, QUANTITIES, TRAINING
 from benchmarks.growth import AXES, Grown, per_site
 from benchmarks.growth import WAYS as GROWN_WAYS
 from benchmarks.interleaved import Rounds, summary
@@ -18,7 +20,7 @@ from benchmarks.short_fits import STEPS, Fits
 from benchmarks.steps import GROUPS
 from benchmarks.ways import REFERENCE, WAYS
 
-__all__ = ["estimators", "growth", "markdown", "memory", "products", "short_fits", "start_up", "steps"]
+__all__ = ["estimators", "flows", "growth", "markdown", "memory", "products", "short_fits", "start_up", "steps"]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -100,6 +102,33 @@ def estimators(found: Mapping[str, Mapping[str, Rounds]]) -> str:
     ]
     head = ["step without it = 1, with the standard error", "a neutral handler", "the same again"]
     return "\n\n".join([*tables, f"A handler that selects no site:\n\n{markdown(head, rows)}"])
+
+
+def flows(found: Mapping[str, Mapping[str, Any]]) -> str:
+    """A table of log-densities and draws, one of training steps, and one of what the flows have in common."""
+    peers = [name for name in LIBRARIES if name != OURS]
+    head = [f"{OURS} = 1", *(f"{quantity}, {peer}" for quantity in QUANTITIES for peer in peers)]
+    columns = [(quantity, peer) for quantity in QUANTITIES for peer in peers]
+    cases = list(found["parameters"])
+    rows = [[case, *(_cell(found[each].get(case, {}), peer) for each, peer in columns)] for case in cases]
+    ways = [way for way in dict.fromkeys(way for case in found[TRAINING].values() for way in case) if way != OURS]
+    steps = [[case, *(_cell(found[TRAINING][case], way) for way in ways)] for case in cases]
+    sizes = [[case, *(_count(found["parameters"][case], name) for name in LIBRARIES)] for case in cases]
+    sizes += [
+        [f"{case}, evaluations", *(_count(counts, name) for name in LIBRARIES)]
+        for case, counts in found["evaluations"].items()
+    ]
+    return "\n\n".join(
+        [
+            f"Without gradients:\n\n{markdown(head, rows)}",
+            f"Steps of maximum likelihood:\n\n{markdown([f'{OURS}, eager = 1', *ways], steps)}",
+            f"What was compared:\n\n{markdown(['parameters', *LIBRARIES], sizes)}",
+        ]
+    )
+
+
+def _count(counts: Mapping[str, int], name: str) -> str:
+    return f"{counts[name]:,}" if name in counts else "–"
 
 
 def _precise(values: Sequence[float]) -> str:

@@ -53,7 +53,7 @@ def parents_of(
         with pyro.validation_enabled(False), watch, reached, TrackProvenance(include_deterministic=True):
             nodes = sample_sites(poutine.trace(fn).get_trace(*args, **kwargs))
         found = {name: _provenance(node) | reached.left[name] for name, node in nodes.items()}
-    except (RuntimeError, TypeError, ValueError, AttributeError, NotImplementedError):
+    except (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError):
         return {}
     return {name: tuple(n for n in nodes if n in found[name] - {name}) for name in nodes}
 

@@ -20,8 +20,9 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import estimators, interleaved, machine, report
+from benchmarks import estimators, flows, interleaved, machine, report
 from benchmarks.estimator_programs import PROGRAMS
+from benchmarks.flow_cases import CASES, LAYERS, Case
 from benchmarks.interleaved import Way
 from benchmarks.table import steps as steps_table
 from benchmarks.targets import Target
@@ -46,7 +47,10 @@ MODULES = [
     for path in sorted((ROOT / "benchmarks").glob("*.py"))
     if not path.stem.startswith("_") and (installed(PIXYZ) or "pixyz" not in path.stem)
     if installed(NUMPYRO) or "numpyro" not in path.stem
+    if flows.installed("normflows") or "normflows" not in path.stem
+    if flows.installed("Zuko") or "zuko" not in path.stem
 ]
+FLOWS = {family: Case(family, 784 if family == "Glow" else 4, rows=16) for family in LAYERS}
 
 
 def pairs(names):
@@ -217,6 +221,58 @@ def test_the_table_of_handlers_has_a_dash_where_nothing_was_timed_and_errors_for
     assert "| DisARM | 2.00 (2.00–2.00) | – | – |" in text["estimators"]
     assert "| 20 bits, eager | 1.0200 ± 0.0023 |" in text["estimators"]
     assert "| a step with a neutral handler to one without, eager | 1.02 | 1.02 | reached |" in text["targets"]
+
+
+@pytest.mark.parametrize("family", FLOWS)
+def test_flows_of_every_library_have_as_many_parameters(family):
+    counts = [density.parameters for density in flows.flows_of(FLOWS[family]).values()]
+    assert max(counts) - min(counts) <= 0.001 * max(counts)  # Glow's last convolutions have a scale of their own here
+
+
+@pytest.mark.parametrize("family", FLOWS)
+def test_draws_of_every_library_have_the_densities_that_it_says(family):
+    case = FLOWS[family]
+    tolerance = 1e-3 if family == "continuous" else 1e-5 * case.features  # of the solver, or of rounding in a sum
+    for density in flows.flows_of(case).values():
+        torch.manual_seed(0)
+        with torch.no_grad():
+            drawn, expected = density.sample_and_log_prob(16)
+            found = density.log_prob(drawn.clone())
+        assert drawn.shape == density.sample(16).shape == (16, *case.shape)
+        torch.testing.assert_close(found, expected, atol=tolerance, rtol=0)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("family", FLOWS)
+def test_a_step_of_every_way_trains_a_flow_and_a_program_as_the_loop_does(family):
+    case = FLOWS[family]
+    with pyro.validation_enabled(False):
+        ways = flows.training_ways(case, flows.flows_of(case))
+        found = {name: [way.step() for _ in range(16)] for name, way in ways.items()}
+    assert all(sum(losses[-8:]) < sum(losses[:8]) for losses in found.values())  # on the same eight batches
+    for name in (name for name in found if "program" in name):
+        assert found[name][:5] == pytest.approx(found[flows.OURS][:5], rel=1e-4)
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_compiled_steps_of_a_flow_have_the_losses_of_the_loop():
+    case = Case("MAF", 2, rows=16, compiled=True)
+    with pyro.validation_enabled(False):
+        ways = flows.training_ways(case, {flows.OURS: flows.library_flow(case)})
+        found = {name: [way.step() for _ in range(5)] for name, way in ways.items() if "compiled" not in name}
+    assert list(found) == [flows.OURS, *(f"{flows.OURS}, {mode}" for mode in flows.MODES)]
+    assert all(losses == pytest.approx(found[flows.OURS], rel=1e-4) for losses in found.values())
+
+
+def test_every_family_of_flows_is_timed_and_what_a_library_lacks_is_a_dash():
+    assert {case.family for case in CASES.values()} == set(LAYERS)
+    rounds, case = {flows.OURS: [1.0] * 3, "Zuko": [2.0] * 3}, "continuous, 2-D, 128 rows"
+    found = {quantity: {case: rounds} for quantity in (*flows.QUANTITIES, flows.TRAINING)}
+    found |= {"parameters": {case: {flows.OURS: 4866, "Zuko": 4866}}, "evaluations": {}}
+    text = report.printed({"flows": found})
+    assert f"| {case} | 2.00 (2.00–2.00) | – | 2.00" in text["flows"]
+    assert f"| {case} | 4,866 | 4,866 | – |" in text["flows"]
+    assert "draws of a flow, the worst of all, to Zuko and normflows | 1.00 | 0.50 | reached" in text["targets"]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin a process")

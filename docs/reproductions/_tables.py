@@ -26,7 +26,7 @@ from torch import Tensor, nn
 import ppl_genmodels as ppl
 from ppl_genmodels.distributions import Flow
 from ppl_genmodels.models import SplineFlow
-from ppl_genmodels.transforms import Autoregressive, Coupling, InvertibleLinear
+from ppl_genmodels.transforms import Affine, Autoregressive, Coupling, InvertibleLinear
 
 Rows = NDArray[np.float64]
 LogProb = Callable[[Rows], Rows]
@@ -117,7 +117,7 @@ def mixture(kind: str) -> Callable[[Parts, int], LogProb]:
 
     def fitted(parts: Parts, seed: int) -> LogProb:
         def one(rows: Rows, components: int, ridge: float, white: bool) -> LogProb:
-            made = GaussianMixture(components, covariance_type=kind, reg_covar=ridge, n_init=3, random_state=seed)
+            made = GaussianMixture(components, covariance_type=kind, reg_covar=ridge, random_state=seed)
             return of_rows(rows, lambda each: made.fit(each).score_samples, white)
 
         return best(one, itertools.product(COMPONENTS[kind], RIDGES, (False, True)), parts)
@@ -153,6 +153,23 @@ def whitened(rows: Rows, log_prob: LogProb) -> LogProb:
     return lambda value: log_prob(white(value)) + white.log_volume
 
 
+class Gentle(Affine):
+    """Affine maps whose scale stays between 1/e and e, so that a row far from all others costs no fortune."""
+
+    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """The image and the log-scale."""
+        return super().forward(x, _gentle(parameters))
+
+    def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
+        """The value and the log-scale."""
+        return super().inverse(y, _gentle(parameters))
+
+
+def _gentle(parameters: Tensor) -> Tensor:
+    shift, log_scale = parameters.unbind(-1)
+    return torch.stack([shift, log_scale.tanh()], -1)
+
+
 class Density(nn.Module):
     """A flow of layers with fixed rotations between; it starts as the standard normal."""
 
@@ -175,12 +192,12 @@ class Density(nn.Module):
 
 def affine_couplings(features: int) -> Density:
     """Two pairs of affine couplings."""
-    return Density([Coupling(features, (48,), swap=swap) for swap in (False, True) * 2], features)
+    return Density([Coupling(features, (48,), Gentle(), swap=swap) for swap in (False, True) * 2], features)
 
 
 def affine_autoregressive(features: int) -> Density:
     """Two masked autoregressive layers, affine."""
-    return Density([Autoregressive(features, (64,)) for _ in range(2)], features)
+    return Density([Autoregressive(features, (64,), Gentle()) for _ in range(2)], features)
 
 
 def spline_couplings(features: int) -> SplineFlow:

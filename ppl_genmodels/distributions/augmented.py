@@ -32,8 +32,7 @@ class Augmented(TorchDistribution):
         OptionError: When ``extra`` has not one event dim.
 
     References:
-        Huang, Dinh and Courville (2020), Augmented Normalizing Flows, section 3; Chen and others (2020), VFlow, section
-        3.1.
+        Huang, Dinh and Courville (2020), Augmented Normalizing Flows; Chen, Lu, Chenli, Zhu and Tian (2020), VFlow.
 
     Example:
         >>> import pyro.distributions as dist

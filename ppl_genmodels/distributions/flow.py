@@ -93,8 +93,10 @@ class Flow(TransformedDistribution):
     def sample(self, sample_shape: Any = ()) -> Tensor:
         r"""Draws without gradient, shape (\*sample, \*batch, \*event)."""
         with torch.no_grad():
-            y, _ = self._carried(self.base_dist.sample(torch.Size(sample_shape)))
-        return y
+            value = self.base_dist.sample(torch.Size(sample_shape))
+            for transform in self.transforms:
+                value = transform(value)
+        return value
 
     def log_prob(self, value: Tensor) -> Tensor:
         r"""The log-density, shape (\*sample, \*batch)."""

@@ -98,7 +98,7 @@ def _check(logits: Tensor, components: Sequence[Any]) -> None:
     if logits.dim() == 0 or not components or logits.shape[-1] != len(components):
         raise OptionError(
             f"Mixture: {len(components)} components and logits of shape {tuple(logits.shape)}, whose last dim should "
-            f"count them. Remedy: one logit for each component, torch.zeros({max(len(components), 1)}) for equal weights."
+            f"count them. Remedy: one logit for each component, torch.zeros({max(len(components), 1)}) for equal ones."
         )
     shapes = sorted({tuple(each.event_shape) for each in components})
     if len(shapes) > 1:

@@ -1,7 +1,7 @@
 r"""The automatic guide by a flow: one joint posterior of all continuous latent sites.
 
-Convention of this module: the sites' values in unconstrained space lie packed in one vector, in the model's order, as in
-Pyro's own automatic guides.
+Convention of this module: the sites' values in unconstrained space lie packed in one vector, in the model's order, as
+in Pyro's own automatic guides.
 """
 
 from __future__ import annotations
@@ -35,6 +35,8 @@ class AutoFlow(AutoContinuous):
         model: A Pyro model.
         layers: Makes :math:`f`; by default three pairs of spline couplings.
         init_loc_fn: Where the guide starts, as in Pyro's.
+        init_scale: Standard deviation at the start, in unconstrained space. A flow learns sooner to leave what it
+            covers than to reach what it does not: wide where there may be several modes.
 
     References:
         Rezende and Mohamed (2015), Variational Inference with Normalizing Flows, section 3; Kucukelbir, Tran,
@@ -55,15 +57,16 @@ class AutoFlow(AutoContinuous):
         model: Callable[..., Any],
         layers: Layers | None = None,
         init_loc_fn: Callable[..., Any] = init_to_median,
+        init_scale: float = INITIAL_SCALE,
     ) -> None:
         super().__init__(model, init_loc_fn)
-        self._make_layers = layers or spline()
+        self._make_layers, self._init_scale = layers or spline(), init_scale
 
     def _setup_prototype(self, *args: Any, **kwargs: Any) -> None:
         super()._setup_prototype(*args, **kwargs)
         loc: Tensor = self._init_loc()
         self.loc = nn.Parameter(loc)
-        self.raw_scale = nn.Parameter(torch.full_like(loc, math.log(math.expm1(INITIAL_SCALE))))
+        self.raw_scale = nn.Parameter(torch.full_like(loc, math.log(math.expm1(self._init_scale))))
         self.layers = nn.ModuleList(self._make_layers(self.latent_dim, 0)).to(loc)
 
     def get_posterior(self, *args: Any, **kwargs: Any) -> Flow:

@@ -20,8 +20,8 @@ __all__ = ["Carried"]
 class Carried(nn.Module):
     """The layers of one continuous site.
 
-    The context of a local site is what its head reads, features and parents. Where inner plates hold several elements of
-    a site the context names the element, one-hot. A single global element has no context.
+    The context of a local site is what its head reads, features and parents. Where inner plates hold several elements
+    of a site the context names the element, one-hot. A single global element has no context.
 
     Args:
         family: The site's family.
@@ -47,7 +47,9 @@ class Carried(nn.Module):
             inputs: What the head read, each (\*extra, rows or 1, width); not used for a global site.
         """
         flow = self.family.flow(parameters, self.layers)
-        context = self._of_elements() if self.layout.rows_dim is None else self._of_rows(joined(inputs, parameters.dtype))
+        context = (
+            self._of_elements() if self.layout.rows_dim is None else self._of_rows(joined(inputs, parameters.dtype))
+        )
         return flow.condition(context) if context.shape[-1] else flow
 
     def _of_elements(self) -> Tensor:

@@ -26,7 +26,7 @@ class Evaluations(Callback):
         counts: The evaluations at each of them.
 
     References:
-        Grathwohl and others (2019), FFJORD, figure 5.
+        Grathwohl and others (2019), FFJORD, section 5.
 
     Example:
         >>> import torch

@@ -50,8 +50,8 @@ class ContinuousFlow(nn.Module):
         OptionError: When a size is no positive integer, or another option is unknown.
 
     References:
-        Grathwohl and others (2019), FFJORD, section 3; Huang, Dinh and Courville (2020), Augmented Normalizing Flows,
-        section 3; Chen and others (2020), VFlow, section 3.
+        Grathwohl and others (2019), FFJORD, section 3; Huang, Dinh and Courville (2020), Augmented Normalizing Flows;
+        Chen, Lu, Chenli, Zhu and Tian (2020), VFlow.
 
     Example:
         >>> program = ContinuousFlow(data_dim=3, hidden=(8,), augmented=2)

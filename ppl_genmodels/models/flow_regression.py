@@ -1,7 +1,7 @@
 r"""Flow regression: the whole distribution of responses given covariates, by a conditional spline flow.
 
-Convention of this module: covariates ``x`` are always given, responses ``y`` are observed or, by default, drawn, both in
-the plate ``data``; no latent sites, so that a guide is not needed.
+Convention of this module: covariates ``x`` are always given, responses ``y`` are observed or, by default, drawn, both
+in the plate ``data``; no latent sites, so that a guide is not needed.
 """
 
 from __future__ import annotations
@@ -106,7 +106,7 @@ class FlowRegression(nn.Module):
             x: Covariates, ``(..., num_features)``.
         """
         noise = dist.Normal(self.loc, self.scale).to_event(1)
-        shaped = [] if self.num_targets else [ReshapeTransform((1,), ())]
+        shaped = [] if self.num_targets else [ReshapeTransform(torch.Size([1]), torch.Size())]
         return Flow(noise, [*self.transforms, *shaped]).condition(self.network(self.standard.inv(x)).relu())
 
     def model(self, x: Tensor, y: Tensor | None = None) -> Tensor:

@@ -153,7 +153,7 @@ class ImageFlow(nn.Module):
 
     @classmethod
     def options_for(cls, data: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """``image_shape``, read off the array ``x``.
+        """``image_shape``, and the fewest ``levels`` that have every value, read off the array ``x``.
 
         Raises:
             UnknownNameError: When the data have no array ``x``.
@@ -165,7 +165,19 @@ class ImageFlow(nn.Module):
                 f"{cls.__name__}: array 'x' has shape {x.shape}, expected (rows, channels, height, width). Remedy: "
                 f"x[:, None] for images without channels, x.reshape(-1, channels, height, width) for flat rows."
             )
-        return {"image_shape": x.shape[1:]}
+        levels = fewest_levels(x)
+        return {"image_shape": x.shape[1:]} | ({} if levels is None else {"levels": levels})
+
+
+def fewest_levels(x: np.ndarray) -> int | None:
+    """The smallest number of levels, up to 256, whose grey levels between 0 and 1 hold all values; None without one.
+
+    Example:
+        >>> fewest_levels(np.array([0.0, 0.25, 1.0])), fewest_levels(np.array([0.0, 7.0]))
+        (5, None)
+    """
+    values = torch.from_numpy(np.unique(x[~np.isnan(x)]))
+    return next((k for k in range(2, 257) if Quantized(values, k).support.check(values).all()), None)
 
 
 def check_halves(owner: str, image_shape: Any, halvings: int) -> tuple[int, ...]:

@@ -17,6 +17,7 @@ from ppl_genmodels.networks.noising import (
     VariancePreserving,
 )
 from ppl_genmodels.networks.time_mlp import TimeFeatures, TimeMLP
+from ppl_genmodels.networks.unet import UNet
 from ppl_genmodels.networks.weight_sites import weight_sites
 
 __all__ = [
@@ -32,6 +33,7 @@ __all__ = [
     "Noising",
     "TimeFeatures",
     "TimeMLP",
+    "UNet",
     "VarianceExploding",
     "VariancePreserving",
     "weight_sites",

@@ -53,7 +53,7 @@ def flow_matching(*sites: str, pairing: Pairing = "independent") -> Objective:
     References:
         Lipman, Chen, Ben-Hamu, Nickel and Le (2023), Flow Matching for Generative Modeling, theorem 2 and example II;
         Tong and others (2024), Improving and Generalizing Flow-Based Generative Models with Minibatch Optimal
-        Transport, sections 3.2.2 and 3.2.3.
+        Transport, section 3.
 
     Example:
         >>> print(flow_matching("x"))

@@ -40,7 +40,8 @@ def kinetic_energy(*sites: str) -> Objective:
         ProgramError: When a site is no continuous flow, or none is.
 
     References:
-        Finlay, Jacobsen, Nurbekyan and Oberman (2020), How to Train Your Neural ODE, sections 3.1 and 4.
+        Finlay, Jacobsen, Nurbekyan and Oberman (2020), How to Train Your Neural ODE: the World of Jacobian and Kinetic
+        Regularization.
 
     Example:
         >>> from ppl_genmodels.objectives import elbo
@@ -69,7 +70,7 @@ def jacobian_norm(*sites: str) -> Objective:
         ProgramError: As :func:`kinetic_energy`.
 
     References:
-        Finlay, Jacobsen, Nurbekyan and Oberman (2020), How to Train Your Neural ODE, sections 3.2 and 4.
+        As :func:`kinetic_energy`.
 
     Example:
         >>> print(jacobian_norm("x"))

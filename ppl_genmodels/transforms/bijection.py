@@ -8,7 +8,6 @@ of :math:`\partial y / \partial x`, in nats, summed over the event dims. A bijec
 from __future__ import annotations
 
 from abc import abstractmethod
-from functools import cache
 from typing import Any
 
 from pyro.distributions.torch_transform import TransformModule
@@ -33,13 +32,7 @@ class Bijection(TransformModule):
     def __init__(self, event_dim: int = 1) -> None:
         super().__init__(cache_size=0)
         self._event_dim = event_dim
-
-    @property
-    def domain(self) -> Any:
-        """Real events."""
-        return _reals(self._event_dim)
-
-    codomain = domain
+        self.domain = self.codomain = constraints.independent(constraints.real, event_dim)
 
     @abstractmethod
     def forward_pass(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
@@ -48,6 +41,10 @@ class Bijection(TransformModule):
     @abstractmethod
     def inverse_pass(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """The value whose image is ``y``, and the log-determinant of the forward direction there."""
+
+    def forward_value(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """The image of ``x`` alone, for layers whose log-determinant costs extra."""
+        return self.forward_pass(x, context)[0]
 
     def call_and_ladj(self, x: Tensor) -> tuple[Tensor, Tensor]:
         r"""The image of ``x``, shape (\*batch, \*event), and the log-determinant, shape (\*batch), in one pass."""
@@ -66,7 +63,7 @@ class Bijection(TransformModule):
         return Conditioned(self, context)
 
     def _call(self, x: Tensor) -> Tensor:
-        return self.forward_pass(x, None)[0]
+        return self.forward_value(x, None)
 
     def _inverse(self, y: Tensor) -> Tensor:
         return self.inverse_pass(y, None)[0]
@@ -95,7 +92,7 @@ class Conditioned(Transform):
         return self.bijection.inverse_pass(y, self.context)
 
     def _call(self, x: Tensor) -> Tensor:
-        return self.call_and_ladj(x)[0]
+        return self.bijection.forward_value(x, self.context)
 
     def _inverse(self, y: Tensor) -> Tensor:
         return self.inverse_and_ladj(y)[0]
@@ -154,12 +151,6 @@ def sum_rightmost(value: Tensor, dims: int) -> Tensor:
         tensor([12., 12.])
     """
     return value.sum(tuple(range(-dims, 0))) if dims else value
-
-
-@cache
-def _reals(event_dim: int) -> Any:
-    """The same object each time: distributions ask for it often."""
-    return constraints.independent(constraints.real, event_dim)
 
 
 def _along(parts: list[Any], value: Tensor, event_dim: int, forward: bool) -> tuple[Tensor, Tensor]:

@@ -18,7 +18,7 @@ from ppl_genmodels.errors import OptionError
 from ppl_genmodels.networks.sizes import check_size, check_sizes
 from ppl_genmodels.transforms.bijection import Bijection
 from ppl_genmodels.transforms.coupling import check_context
-from ppl_genmodels.transforms.ode import ADAPTIVE, FIXED, Gradient, solve
+from ppl_genmodels.transforms.ode import ADAPTIVE, FIXED, Gradient, Slope, solve
 from ppl_genmodels.transforms.path_costs import PathCosts, note_costs
 from ppl_genmodels.transforms.velocity import VelocityNetwork, spread
 
@@ -33,9 +33,9 @@ _TOLERANCES = {torch.float64: 1e-8}
 class Continuous(Bijection):
     r"""Carries vectors along a velocity field: :math:`y = x + \int_0^1 f(x_t, t) \, dt`.
 
-    Any network makes a bijection. Hutchinson's estimate of the trace draws its noise once for each solve, from torch's
-    global generator, and makes log-densities that are right on average. The two costs of the paths are integrated
-    along, for :func:`~ppl_genmodels.objectives.kinetic_energy` and
+    Any smooth network makes a bijection. Hutchinson's estimate of the trace draws its noise once for each solve, from
+    torch's global generator, and makes log-densities that are right on average. The two costs of the paths are
+    integrated along, for :func:`~ppl_genmodels.objectives.kinetic_energy` and
     :func:`~ppl_genmodels.objectives.jacobian_norm`, and have no say in the length of the steps.
 
     An adaptive solver keeps its tolerances, and a step of training with it runs eagerly; a fixed one makes the same
@@ -124,6 +124,14 @@ class Continuous(Bijection):
         y, ladj = self._carried(x, context, (0.0, 1.0))
         return y, ladj
 
+    def forward_value(self, x: Tensor, context: Tensor | None) -> Tensor:
+        """The image alone, without the trace."""
+        x, context = self._with_context(x, context)
+        course = _Course(self, context, None)
+        y = self._solved(course.of_values, x, context, (0.0, 1.0), self.features)
+        self._counter.last = course.evaluations
+        return y
+
     def inverse_pass(self, y: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """The value and the log-determinant of the forward direction."""
         x, ladj = self._carried(y, context, (1.0, 0.0))
@@ -133,23 +141,29 @@ class Continuous(Bijection):
         """The value at the second time, the integral of the trace, and the costs noted."""
         x, context = self._with_context(x, context)
         course = _Course(self, context, self._drawn_noise(x))
-        default = _TOLERANCES.get(x.dtype, 1e-5)
-        state = solve(
-            course,
-            torch.cat([x, x.new_zeros(*x.shape[:-1], 3)], -1),
-            times,
-            self.solver,
-            steps=self.steps,
-            tolerances=(self.rtol or default, self.atol or default),
-            controlled=self.features + 1,
-            gradient=self.gradient,
-            parameters=(*self.network.parameters(), *(() if context is None else (context,))),
-        )
+        start = torch.cat([x, x.new_zeros(*x.shape[:-1], 3)], -1)
+        state = self._solved(course, start, context, times, self.features + 1)
         self._counter.last = course.evaluations
         ladj, kinetic_energy, jacobian_norm = state[..., self.features :].unbind(-1)
         direction = times[1] - times[0]
         note_costs(PathCosts(direction * kinetic_energy, direction * jacobian_norm))
         return state[..., : self.features], ladj
+
+    def _solved(
+        self, slope: Slope, state: Tensor, context: Tensor | None, times: tuple[float, float], controlled: int
+    ) -> Tensor:
+        default = _TOLERANCES.get(state.dtype, 1e-5)
+        return solve(
+            slope,
+            state,
+            times,
+            self.solver,
+            steps=self.steps,
+            tolerances=(self.rtol or default, self.atol or default),
+            controlled=controlled,
+            gradient=self.gradient,
+            parameters=(*self.network.parameters(), *(() if context is None else (context,))),
+        )
 
     def _drawn_noise(self, x: Tensor) -> Tensor | None:
         if self.trace == "exact":
@@ -190,6 +204,11 @@ class _Course:
         velocity, divergence, squared_norm = spread(field, state[..., :features], self.noise)
         rest = [divergence, velocity.square().mean(-1), squared_norm / features]
         return torch.cat([velocity, torch.stack(rest, -1)], -1)
+
+    def of_values(self, t: Tensor, x: Tensor) -> Tensor:
+        """The derivative of a value alone."""
+        self.evaluations += 1
+        return self._velocity(t, x)
 
     def _velocity(self, t: Tensor, x: Tensor) -> Tensor:
         return self.layer.velocity(t, x, self.context)

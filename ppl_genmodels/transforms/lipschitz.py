@@ -68,7 +68,7 @@ class LipschitzMLP(nn.Module):
     def __init__(self, features: int, hidden: Iterable[int], lipschitz: float) -> None:
         super().__init__()
         if not 0 < lipschitz < 1:
-            raise OptionError(f"lipschitz={lipschitz}, expected between 0 and 1. Remedy: 0.9.")
+            raise OptionError(f"Residual: lipschitz={lipschitz}, expected between 0 and 1. Remedy: 0.9.")
         widths = check_sizes("Residual", "hidden", hidden)
         features = check_size("Residual", "features", features)
         self.layers = nn.ModuleList([nn.Linear(*sizes) for sizes in pairwise((features, *widths, features))])

@@ -24,7 +24,8 @@ class PathCosts(NamedTuple):
         jacobian_norm: :math:`\int_0^1 \|\partial f / \partial x_t\|_F^2 dt / d`.
 
     References:
-        Finlay, Jacobsen, Nurbekyan and Oberman (2020), How to Train Your Neural ODE, sections 3 and 4.
+        Finlay, Jacobsen, Nurbekyan and Oberman (2020), How to Train Your Neural ODE: the World of Jacobian and Kinetic
+        Regularization.
     """
 
     kinetic_energy: Tensor
@@ -36,13 +37,13 @@ _NOTES: ContextVar[list[PathCosts] | None] = ContextVar("path_costs", default=No
 
 @contextmanager
 def noted_costs() -> Iterator[list[PathCosts]]:
-    """While open, every solve of a continuous layer adds its costs to the list.
+    """While open, every solve of a continuous layer with its log-determinant adds its costs to the list.
 
     Example:
         >>> import torch
         >>> from ppl_genmodels.transforms import Continuous
         >>> with noted_costs() as costs:
-        ...     _ = Continuous(2)(torch.zeros(5, 2))
+        ...     _ = Continuous(2).call_and_ladj(torch.zeros(5, 2))
         >>> costs[0].kinetic_energy.shape
         torch.Size([5])
     """

@@ -24,6 +24,9 @@ __all__ = ["Residual"]
 LogDet = Literal["exact", "series"]
 Noise = Literal["rademacher", "gaussian"]
 
+_DECIDES: dict[str, Any] = {"tags": (torch.Tag.cudagraph_unsafe,)} if hasattr(torch.Tag, "cudagraph_unsafe") else {}
+"""Of operations that read numbers to decide how long to go on, which no CUDA graph can hold."""
+
 
 class Residual(Bijection):
     r"""A residual flow, :math:`x = y + g(y)` with a Lipschitz constant of :math:`g` below one.
@@ -142,6 +145,7 @@ class _Implicit(torch.autograd.Function):
     "ppl_genmodels::residual_fixed_point",
     mutates_args=(),
     schema="(Tensor x, Tensor[] weights, Tensor[] biases, int steps) -> Tensor",
+    **_DECIDES,
 )
 def _fixed_point(x: Tensor, weights: list[Tensor], biases: list[Tensor], steps: int) -> Tensor:
     """The ``y`` with ``y + g(y) = x``, by so many steps or as many as change something."""
@@ -153,6 +157,7 @@ def _fixed_point(x: Tensor, weights: list[Tensor], biases: list[Tensor], steps: 
     "ppl_genmodels::residual_linear_solve",
     mutates_args=(),
     schema="(Tensor x, Tensor[] weights, Tensor[] slopes, int steps) -> Tensor",
+    **_DECIDES,
 )
 def _linear_solve(x: Tensor, weights: list[Tensor], slopes: list[Tensor], steps: int) -> Tensor:
     """The ``y`` with ``y + J y = x``."""
@@ -163,6 +168,7 @@ def _linear_solve(x: Tensor, weights: list[Tensor], slopes: list[Tensor], steps:
     "ppl_genmodels::residual_power_series",
     mutates_args=(),
     schema="(Tensor noise, Tensor[] weights, Tensor[] slopes, Tensor length, float survival) -> (Tensor, Tensor)",
+    **_DECIDES,
 )
 def _power_series(
     noise: Tensor, weights: list[Tensor], slopes: list[Tensor], length: Tensor, survival: float

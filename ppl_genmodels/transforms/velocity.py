@@ -73,8 +73,7 @@ def spread(field: Callable[[Tensor], Tensor], x: Tensor, noise: Tensor | None = 
 
     References:
         Hutchinson (1989), A stochastic estimator of the trace of the influence matrix; Grathwohl and others (2019),
-        FFJORD, equations 7 and 8; Finlay, Jacobsen, Nurbekyan and Oberman (2020), How to Train Your Neural ODE,
-        section 4.
+        FFJORD, equations 7 and 8; Finlay, Jacobsen, Nurbekyan and Oberman (2020), How to Train Your Neural ODE.
 
     Example:
         >>> spread(lambda x: x**2, torch.tensor([[1.0, 3.0]])).divergence

@@ -29,7 +29,7 @@ from ppl_genmodels.diagnostics.layers import MOST_PANELS, POINTS
 from ppl_genmodels.diagnostics.samples_and_data import MOST_COLUMNS
 from ppl_genmodels.distributions import Flow
 from ppl_genmodels.errors import DataError, ProgramError, UnknownNameError
-from ppl_genmodels.transforms import ActNorm, Coupling
+from ppl_genmodels.transforms import ActNorm, Continuous, Coupling
 
 LOC, SCALE = torch.tensor([1.0, -2.0]), torch.tensor([0.5, 2.0])
 NORMAL = dist.Normal(LOC, SCALE).to_event(1)
@@ -252,6 +252,18 @@ def test_of_many_layers_some_are_shown_noise_and_data_among_them():
     assert len(titles) == MOST_PANELS
     assert (titles[0], titles[-1]) == ("noise", "23: ActNorm")
     assert len(plot_layers(normal_flow(ActNorm(2), ActNorm(2)), Figure().subplots(2))) == 2
+
+
+def test_a_continuous_layer_shows_points_on_their_way():
+    class Turning(nn.Module):
+        def forward(self, time, x):
+            return torch.stack([-x[..., 1], x[..., 0]], -1)
+
+    panels = plot_layers(normal_flow(Continuous(2, network=Turning())))
+    assert [panel.get_title() for panel in panels[1:]] == ["1: at 0.25", "1: at 0.5", "1: at 0.75", "1: Continuous"]
+    start = offsets(panels[0]) @ np.array([1.0, 1.0j])
+    for time, panel in zip((0.25, 0.5, 0.75, 1.0), panels[1:], strict=True):
+        np.testing.assert_allclose(offsets(panel) @ np.array([1.0, 1.0j]), start * np.exp(1j * time), atol=1e-3)
 
 
 def test_what_is_no_flow_of_pairs_has_no_layers():

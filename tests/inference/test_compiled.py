@@ -14,6 +14,7 @@ from ppl_genmodels.errors import OptionError
 from ppl_genmodels.guides import Amortized, AutoMultivariateNormal, AutoNormal
 from ppl_genmodels.inference import CompileWarning, compile_step
 from ppl_genmodels.inference.compiled import CompiledGradient
+from ppl_genmodels.inference.lowering import agree
 from ppl_genmodels.models import VAE, EightSchools
 
 X = (torch.arange(48.0).reshape(8, 6) * 7 % 5 > 2).float()
@@ -303,3 +304,10 @@ def test_distributions_that_validate_themselves_can_be_traced():
     with warnings.catch_warnings():
         warnings.simplefilter("error", CompileWarning)
         assert compiled((X,), {}, 0) is not None
+
+
+def test_a_gradient_that_is_zero_but_for_rounding_is_no_disagreement():
+    large, rounding = torch.tensor([1.0, -2.0]), torch.tensor([3e-8, -5e-8])
+    assert agree([large, rounding], [large, -rounding])
+    assert not agree([large, 1e-3 * large], [large, 1.1e-3 * large])
+    assert not agree([large], [1.01 * large])

@@ -201,7 +201,15 @@ def test_data_that_are_no_grey_levels_are_refused():
         program.guide()
     with pytest.raises(DataError, match=r"expected \(rows, channels, height, width\). Remedy"):
         Glow.options_for({"x": torch.zeros(5, 16).numpy()})
-    assert json.dumps(Glow.options_for({"x": torch.zeros(5, 1, 4, 4).numpy()}))
+
+
+def test_options_are_read_off_images():
+    digits = data.load("digits", images=True).data
+    assert Glow.options_for({"x": digits}) == {"image_shape": (1, 8, 8), "levels": 17}
+    assert json.dumps(RealNVP.options_for({"x": digits}))
+    bytes_of_all = torch.arange(256).div(255).reshape(1, 1, 16, 16).numpy()
+    assert Glow.options_for({"x": bytes_of_all})["levels"] == 256
+    assert Glow.options_for({"x": 3 * digits}) == {"image_shape": (1, 8, 8)}
 
 
 def test_contexts_of_other_channels_are_refused():

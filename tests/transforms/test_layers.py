@@ -72,6 +72,23 @@ def test_layers_start_as_the_identity():
         torch.testing.assert_close(layer(x), x)
 
 
+@pytest.mark.parametrize("fast", ["density", "sampling"])
+@pytest.mark.parametrize("reverse", [False, True])
+def test_each_number_is_given_those_on_one_side_of_it(fast, reverse):
+    torch.manual_seed(0)
+    layer = Autoregressive(4, (64,), Spline(), fast, reverse=reverse).double()
+    with torch.no_grad():
+        for parameter in layer.parameters():
+            parameter.add_(0.3 * torch.randn_like(parameter))
+    x = torch.randn(4, dtype=torch.float64)
+    for through in (layer, layer.inv):
+        matrix = torch.autograd.functional.jacobian(through, x)
+        given, others = (matrix.triu(1), matrix.tril(-1)) if reverse else (matrix.tril(-1), matrix.triu(1))
+        assert (others == 0).all()
+        assert (given != 0).sum() == 6
+        assert (matrix.diagonal() > 0).all()
+
+
 @pytest.mark.parametrize("make", [Coupling, Autoregressive])
 @pytest.mark.parametrize("element", [Affine, Spline])
 def test_a_context_changes_the_map_and_is_broadcast(make, element):
@@ -140,10 +157,25 @@ def test_a_draw_remembers_how_it_was_made():
     assert Counting.inverses == 1
 
 
+def test_splines_are_exact_where_slopes_are_steep_and_numbers_lie_on_edges():
+    """In single precision against double, with gradients that stay finite; sizes and slopes are at their limits."""
+    torch.manual_seed(0)
+    spline, parameters = Spline(8, bound=3.0), 1000 * torch.randn(2000, 23)
+    y = torch.cat([6 * torch.rand(1994) - 3, torch.tensor([-3.0, 3.0, 0.0, -9.0, 9.0, torch.inf])])
+    given = parameters.requires_grad_()
+    x, ladj = spline.inverse(y, given)
+    exact, _ = spline.inverse(y.double(), parameters.double())
+    (slopes,) = torch.autograd.grad(ladj.sum() + x[:-1].sum(), given)
+    assert slopes.isfinite().all()
+    torch.testing.assert_close(x.double(), exact, atol=1e-2, rtol=0)
+    torch.testing.assert_close(spline.forward(exact, parameters.double())[0], y.double(), atol=1e-6, rtol=0)
+
+
 @pytest.mark.parametrize(
     ("call", "message"),
     [
         (lambda: Coupling(1), "features=1, expected 2 or more"),
+        (lambda: Autoregressive(2, hidden=()), "expected one width at least"),
         (lambda: Autoregressive(2, fast="both"), "'density' or 'sampling', got 'both'"),
         (lambda: Spline(bins=0), "bins=0"),
         (lambda: Permute([0, 2]), r"permutation of 0 to 1, got \[0, 2\]"),

@@ -1,11 +1,14 @@
 """Pyro's own transforms as layers of a flow, alone and beside layers of this library."""
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
 from pyro.distributions import transforms as of_pyro
+from torch import nn
 from torch.autograd.functional import jacobian
 
+from ppl_genmodels import fit
 from ppl_genmodels.distributions import Flow
 from ppl_genmodels.transforms import Coupling, Permute, call_and_ladj
 
@@ -81,3 +84,30 @@ def test_one_pass_gives_what_two_calls_give():
     y, ladj = call_and_ladj(layer, x)
     assert torch.equal(y, layer(x))
     assert torch.equal(ladj, layer.log_abs_det_jacobian(x, y))
+
+
+class ByPlanar(nn.Module):
+    """Two numbers of which data tell the sum, and Pyro's planar layers as their guide."""
+
+    def __init__(self):
+        super().__init__()
+        self.layers = nn.ModuleList([of_pyro.Planar(2), of_pyro.Planar(2)])
+        self.register_buffer("zeros", torch.zeros(2))
+
+    def model(self, x):
+        z = pyro.sample("z", dist.Normal(self.zeros, 1.0).to_event(1))
+        with pyro.plate("data", len(x)):
+            pyro.sample("x", dist.Normal(z.sum(-1), 1.0), obs=x)
+
+    def guide(self, x):
+        pyro.sample("z", Flow(dist.Normal(self.zeros, 1.0).to_event(1), self.layers))
+
+
+def test_a_layer_without_inverse_serves_as_a_guide():
+    """The posterior variance of the sum is 2 / (1 + 2 n), its mean the mean of the data times 2 n / (1 + 2 n)."""
+    torch.manual_seed(0)
+    x = torch.full((10,), 1.0)
+    fitted = fit(ByPlanar(), x, steps=400, batch_size=10, num_particles=32, compile="off", progress=False)
+    total = fitted.infer(x, num_samples=2000, seed=0).posterior["z"].values.sum(-1)
+    assert total.mean() == pytest.approx(20 / 21, abs=0.1)
+    assert total.std() < 0.7  # two independent numbers of the prior have 1.41

@@ -103,6 +103,17 @@ def test_the_solution_has_the_gradient_of_finite_differences():
     assert torch.autograd.gradcheck(of, [each.requires_grad_() for each in inputs], atol=1e-6, rtol=1e-5)
 
 
+@pytest.mark.parametrize("log_det", ["exact", "series"])
+def test_without_hidden_layers_the_contraction_is_linear(log_det):
+    torch.manual_seed(0)
+    layer, y = Residual(1, (), log_det=log_det).eval().double(), torch.randn(7, 1, dtype=torch.float64)
+    with torch.no_grad():
+        layer.network.layers[0].weight.fill_(0.5)
+    x, ladj = layer.inverse_and_ladj(y)
+    torch.testing.assert_close(x, 1.5 * y)
+    torch.testing.assert_close(ladj, torch.full((7,), -math.log(1.5), dtype=torch.float64))
+
+
 class Both(nn.Module):
     """A layer as a function from noise to value and log-determinant."""
 
@@ -194,7 +205,7 @@ def test_it_is_fitted_and_beats_the_gaussian(log_det, mode):
     [
         (lambda: Residual(2, log_det="trace"), "log_det is 'exact' or 'series', got 'trace'"),
         (lambda: Residual(2, noise="uniform"), "noise is 'rademacher' or 'gaussian', got 'uniform'"),
-        (lambda: Residual(2, lipschitz=1.0), "lipschitz=1.0, expected between 0 and 1"),
+        (lambda: Residual(2, lipschitz=1.0), "Residual: lipschitz=1.0, expected between 0 and 1"),
         (lambda: Residual(0), "features=0"),
         (lambda: Residual(2, lipschitz=math.nan), "lipschitz=nan"),
     ],

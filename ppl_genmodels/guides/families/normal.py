@@ -72,12 +72,12 @@ class TransformedNormal(Family):
         return dist.TransformedDistribution(normal, [self._transform(parameters.device)])
 
     def flow(self, parameters: Tensor, layers: Iterable[Any]) -> Flow:
-        r"""The distribution of :math:`T(\mu + \sigma f(\epsilon))`, with :math:`f` the layers, of vectors of ``width``."""
+        r"""The distribution of :math:`T(\mu + \sigma f(\epsilon))`, with :math:`f` the layers."""
         location, scale = self._location_and_scale(parameters)
         noise = dist.Normal(torch.zeros_like(location), torch.ones_like(scale)).to_event(1)
         onto = [] if self.real else [self._transform(parameters.device)]
         if self.shape != (self.width,):
-            onto.insert(0, ReshapeTransform((self.width,), self.shape))
+            onto.insert(0, ReshapeTransform(Size([self.width]), self.shape))
         return Flow(noise, [*layers, AffineTransform(location, scale, event_dim=1), *onto])
 
     def _location_and_scale(self, parameters: Tensor) -> tuple[Tensor, Tensor]:

@@ -1,0 +1,154 @@
+r"""Diffusion models of vectors and of images: one network, seen as a distribution and as a chain of latent sites.
+
+Convention of this module: one observed site ``x`` in the plate ``data``, whose distribution is the diffusion. Fit it by
+``objectives.denoising()``, as its log-density takes many evaluations of the network.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import pyro
+import torch
+from torch import Tensor, nn
+
+from ppl_genmodels.distributions import samplers
+from ppl_genmodels.distributions.diffusion import Diffusion as DiffusionDistribution
+from ppl_genmodels.errors import OptionError
+from ppl_genmodels.models.catalogue import register
+from ppl_genmodels.models.checks import check_dtype, check_rows, data_array
+from ppl_genmodels.models.diffusion_chain import DiffusionChain
+from ppl_genmodels.networks import CosineNoising, Denoiser, EDMNoising, LearnedNoising, LinearNoising, TimeMLP, UNet
+from ppl_genmodels.networks.denoiser import Predicts
+from ppl_genmodels.networks.sizes import check_sizes
+from ppl_genmodels.transforms import ProbabilityFlow
+
+__all__ = ["Diffusion"]
+
+NOISINGS = {"cosine": CosineNoising, "linear": LinearNoising, "learned": LearnedNoising, "edm": EDMNoising}
+
+
+@register("diffusion")
+class Diffusion(nn.Module):
+    r"""Diffusion of vectors or images: a denoiser, its probability flow, and its chain.
+
+    Data should be of about unit variance, or ``data_scale`` tell theirs.
+
+    Args:
+        event_shape: Shape of a datum: (features,), or (channels, height, width) of images.
+        width: Of the network's blocks: hidden units for vectors, channels of the finest scale for images.
+        blocks: How many residual blocks, for images on each scale.
+        scales: Of images: how often, less one, they are halved; each has twice the channels of the one before.
+        noising: ``"cosine"``, ``"linear"``, ``"learned"`` or ``"edm"``.
+        predicts: What the network's output stands for.
+        data_scale: The data's standard deviation, about.
+        solver: Of the probability flow.
+        trace: Of the probability flow's log-density: ``"exact"``, or ``"hutchinson"`` for many features.
+
+    Raises:
+        OptionError: When a size is no positive integer, the shape is neither of vectors nor of images, or an option is
+            none of those named.
+
+    References:
+        Ho, Jain and Abbeel (2020), Denoising Diffusion Probabilistic Models; Song and others (2021), Score-Based
+        Generative Modeling through Stochastic Differential Equations.
+
+    Example:
+        >>> from ppl_genmodels.objectives import denoising
+        >>> program = Diffusion(event_shape=(2,), width=16)
+        >>> denoising(weight="simple").loss(program, torch.randn(5, 2)).shape
+        torch.Size([])
+        >>> program.generate(5, steps=4).shape
+        torch.Size([5, 2])
+    """
+
+    def __init__(
+        self,
+        event_shape: Sequence[int],
+        width: int = 128,
+        blocks: int = 3,
+        scales: int = 2,
+        noising: str = "cosine",
+        predicts: Predicts = "velocity",
+        data_scale: float = 1.0,
+        solver: str = "dopri5",
+        trace: str = "exact",
+    ) -> None:
+        super().__init__()
+        shape = check_sizes("Diffusion", "event_shape", event_shape)
+        if noising not in NOISINGS:
+            raise OptionError(f"Diffusion: noising={noising!r}, expected one of {', '.join(map(repr, NOISINGS))}.")
+        network = _network(shape, width, blocks, scales)
+        denoiser = Denoiser(network, NOISINGS[noising](), predicts, len(shape), data_scale)
+        self.flow = ProbabilityFlow(denoiser, shape, solver=solver, trace=trace)
+
+    @classmethod
+    def options_for(cls, data: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """``event_shape`` and ``data_scale``, read off the array ``x``.
+
+        Raises:
+            UnknownNameError: When the data have no array ``x``.
+            DataError: When it is empty.
+        """
+        x = data_array(data, "x", "Diffusion")
+        return {"event_shape": x.shape[1:], "data_scale": float(np.nanstd(x))}
+
+    @property
+    def denoiser(self) -> Denoiser:
+        """The network with its noising."""
+        denoiser: Denoiser = self.flow.denoiser
+        return denoiser
+
+    def density(self) -> DiffusionDistribution:
+        """The distribution of a datum."""
+        return DiffusionDistribution(self.flow)
+
+    def chain(self, steps: int) -> DiffusionChain:
+        """The chain of so many steps, with this network."""
+        return DiffusionChain(self.flow, steps)
+
+    def model(self, x: Tensor | None = None) -> Tensor:
+        """Draws a datum, or conditions on data.
+
+        Args:
+            x: Data to condition on, ``(rows, *event_shape)``; one row is drawn by default.
+
+        Returns:
+            The data, observed or drawn.
+
+        Raises:
+            DataError: When the data have another shape or dtype.
+        """
+        if x is not None:
+            check_dtype(self, "x", x, like=self.flow.base_loc)
+        with pyro.plate("data", 1 if x is None else check_rows(self, "x", x, self.flow.event_shape)):
+            return pyro.sample("x", self.density(), obs=x)
+
+    @torch.no_grad()
+    def generate(self, rows: int, sampler: samplers.Sampler = "dpm_solver", steps: int = 20) -> Tensor:
+        """Draws data by a sampler of few steps.
+
+        Args:
+            rows: How many.
+            sampler: As :func:`~ppl_genmodels.distributions.samplers.generate` has them.
+            steps: Of the sampler.
+
+        Returns:
+            Data, ``(rows, *event_shape)``.
+        """
+        noise = torch.randn(
+            rows, *self.flow.event_shape, dtype=self.flow.base_loc.dtype, device=self.flow.base_loc.device
+        )
+        return samplers.generate(self.denoiser, noise, sampler, steps)
+
+
+def _network(shape: tuple[int, ...], width: int, blocks: int, scales: int) -> nn.Module:
+    if len(shape) == 1:
+        return TimeMLP(shape[0], width, blocks)
+    if len(shape) == 3:
+        return UNet(shape[0], [width * 2**scale for scale in range(scales)], blocks)
+    raise OptionError(
+        f"Diffusion: event_shape={shape}, expected (features,) or (channels, height, width). Remedy: reshape the data."
+    )
