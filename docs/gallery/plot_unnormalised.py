@@ -152,3 +152,8 @@ for axis in axes.flat:
     axis.set(xticks=[], yticks=[], aspect="equal")
 for row, label in zip(axes[:, 0], ("density", "draws of the flow"), strict=True):
     row.set_ylabel(label)
+
+# %%
+# Where k-hat is below 0.7 the normalizer is found to its standard error. Above it some draws have weights that are far
+# too large: where the flow bridges or misses a branch, of the fork above all, the standard error is not to be trusted,
+# and a longer fit or more layers are called for.

@@ -226,7 +226,6 @@ def test_path_costs_have_no_say_in_the_steps():
     torchdiffeq.odeint(slope, start, times, rtol=1e-8, atol=1e-8, method="dopri5", options={"step_t": times[1:]})
     assert layer.evaluations == count
     torch.testing.assert_close(layer(x), y, rtol=1e-6, atol=1e-6)
-    assert layer.evaluations <= count  # values alone are no harder
 
 
 def test_a_context_changes_the_map_and_is_broadcast():
