@@ -7,6 +7,7 @@ What a way leaves open is chosen by validation rows, and the way is then fitted 
 from __future__ import annotations
 
 import itertools
+import math
 import warnings
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -153,23 +154,6 @@ def whitened(rows: Rows, log_prob: LogProb) -> LogProb:
     return lambda value: log_prob(white(value)) + white.log_volume
 
 
-class Gentle(Affine):
-    """Affine maps whose scale stays between 1/e and e, so that a row far from all others costs no fortune."""
-
-    def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The image and the log-scale."""
-        return super().forward(x, _gentle(parameters))
-
-    def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
-        """The value and the log-scale."""
-        return super().inverse(y, _gentle(parameters))
-
-
-def _gentle(parameters: Tensor) -> Tensor:
-    shift, log_scale = parameters.unbind(-1)
-    return torch.stack([shift, log_scale.tanh()], -1)
-
-
 class Density(nn.Module):
     """A flow of layers with fixed rotations between; it starts as the standard normal."""
 
@@ -192,12 +176,14 @@ class Density(nn.Module):
 
 def affine_couplings(features: int) -> Density:
     """Two pairs of affine couplings."""
-    return Density([Coupling(features, (48,), Gentle(), swap=swap) for swap in (False, True) * 2], features)
+    return Density(
+        [Coupling(features, (48,), Affine(largest=math.e), swap=swap) for swap in (False, True) * 2], features
+    )
 
 
 def affine_autoregressive(features: int) -> Density:
     """Two masked autoregressive layers, affine."""
-    return Density([Autoregressive(features, (64,), Gentle()) for _ in range(2)], features)
+    return Density([Autoregressive(features, (64,), Affine(largest=math.e)) for _ in range(2)], features)
 
 
 def spline_couplings(features: int) -> SplineFlow:

@@ -215,8 +215,8 @@ def _pairs(points: Tensor) -> Values:
 
 
 def _new_panels(count: int) -> NDArray[Any]:
-    columns = min(count, COLUMNS)
-    rows = -(-count // columns)
+    rows = -(-count // COLUMNS)
+    columns = -(-count // rows)
     panels = np.reshape(new_axes(rows, columns, (2.1 * columns, 2.2 * rows)), -1)
     for panel in panels[count:]:
         panel.set_axis_off()

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
+from ppl_genmodels.errors import OptionError
 from ppl_genmodels.networks.sizes import check_size
 
 __all__ = ["Additive", "Affine", "ElementMap", "Spline"]
@@ -60,7 +61,14 @@ class Additive(ElementMap):
 
 
 class Affine(ElementMap):
-    r""":math:`y = e^{s} x + b`, with :math:`|s| < \log 1000`.
+    r""":math:`y = e^{s} x + b`, with :math:`|s| < \log S`.
+
+    Args:
+        largest: :math:`S`, between whose inverse and itself scales stay. A smaller one, such as 3, keeps values that
+            lie far from all others from costing a fortune, and trains at higher rates.
+
+    Raises:
+        OptionError: When ``largest`` is not above 1.
 
     References:
         Dinh, Sohl-Dickstein and Bengio (2017), Density Estimation Using Real NVP, section 3.2.
@@ -72,16 +80,21 @@ class Affine(ElementMap):
 
     parameters = 2
 
+    def __init__(self, largest: float = 1000.0) -> None:
+        if not largest > 1:
+            raise OptionError(f"Affine: largest={largest}, expected a scale above 1. Remedy: 3.0, or 1000.0.")
+        self.log_largest = math.log(largest)
+
     def forward(self, x: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The image, and the log-scale."""
         shift, log_scale = parameters.unbind(-1)
-        log_scale = soft_clip(log_scale, -_LOG_SLOPE)
+        log_scale = soft_clip(log_scale, self.log_largest)
         return torch.addcmul(shift, x, log_scale.exp()), log_scale.expand_as(x)
 
     def inverse(self, y: Tensor, parameters: Tensor) -> tuple[Tensor, Tensor]:
         """The value, and the log-scale."""
         shift, log_scale = parameters.unbind(-1)
-        log_scale = soft_clip(log_scale, -_LOG_SLOPE)
+        log_scale = soft_clip(log_scale, self.log_largest)
         return (y - shift) * (-log_scale).exp(), log_scale.expand_as(y)
 
 
