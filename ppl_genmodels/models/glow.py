@@ -11,9 +11,9 @@ from typing import Any
 from pyro.distributions.torch_transform import ComposeTransformModule
 
 from ppl_genmodels.models.catalogue import register
-from ppl_genmodels.models.image_flow import Dequantization, ImageFlow, check_halves
+from ppl_genmodels.models.image_flow import LARGEST_SCALE, Dequantization, ImageFlow, check_halves
 from ppl_genmodels.networks.sizes import check_size
-from ppl_genmodels.transforms import ActNorm, InvertibleLinear, OfChannels, Unsqueeze
+from ppl_genmodels.transforms import ActNorm, Affine, InvertibleLinear, OfChannels, Unsqueeze
 from ppl_genmodels.transforms.image_coupling import ChannelCoupling
 
 __all__ = ["Glow"]
@@ -71,8 +71,10 @@ def _scale(channels: int, depth: int, scales: int, hidden: int) -> list[Any]:
     if scales == 1:
         return [*steps, Unsqueeze()]
     deeper = ComposeTransformModule([Unsqueeze().inv, *_scale(kept, depth, scales - 1, hidden)])
-    return [OfChannels(deeper, kept), ChannelCoupling(channels, hidden, swap=True), *steps, Unsqueeze()]
+    leaving = ChannelCoupling(channels, hidden, Affine(LARGEST_SCALE), swap=True)
+    return [OfChannels(deeper, kept), leaving, *steps, Unsqueeze()]
 
 
 def _step(channels: int, hidden: int) -> list[Any]:
-    return [ChannelCoupling(channels, hidden), InvertibleLinear(channels, event_dim=3), ActNorm(channels, event_dim=3)]
+    coupling = ChannelCoupling(channels, hidden, Affine(LARGEST_SCALE))
+    return [coupling, InvertibleLinear(channels, event_dim=3), ActNorm(channels, event_dim=3)]

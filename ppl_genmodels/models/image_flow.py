@@ -23,6 +23,7 @@ from ppl_genmodels.distributions.quantized import CellUniform, Quantized, level_
 from ppl_genmodels.errors import DataError, OptionError
 from ppl_genmodels.models.checks import check_dtype, check_rows, data_array, missing_data
 from ppl_genmodels.networks.sizes import check_sizes
+from ppl_genmodels.transforms.elementwise import Affine
 from ppl_genmodels.transforms.image_coupling import CheckerboardCoupling
 from ppl_genmodels.transforms.pixels import PixelSigmoid
 
@@ -31,6 +32,8 @@ __all__ = ["Dequantization", "ImageFlow", "check_halves"]
 Dequantization = Literal["uniform", "variational"]
 DEQUANTIZING_LAYERS = 4
 """Couplings of the variational guide, two for each colour of the checkerboard."""
+LARGEST_SCALE = 3.0
+"""How much a coupling may stretch: with more, a rare image has a gradient that overflows at high learning rates."""
 
 
 class ImageFlow(nn.Module):
@@ -131,7 +134,10 @@ class ImageFlow(nn.Module):
                 f"{type(self).__name__}: dequantization is 'uniform' or 'variational', got {self.dequantization!r}."
             )
         channels, layers = self.image_shape[0], range(DEQUANTIZING_LAYERS if self.dequantization != "uniform" else 0)
-        return [CheckerboardCoupling(channels, hidden, swap=i % 2 == 1, context_channels=channels) for i in layers]
+        return [
+            CheckerboardCoupling(channels, hidden, Affine(LARGEST_SCALE), i % 2 == 1, context_channels=channels)
+            for i in layers
+        ]
 
     def _checked(self, x: Tensor) -> int:
         """The number of images.

@@ -11,9 +11,9 @@ from typing import Any
 from pyro.distributions.torch_transform import ComposeTransformModule
 
 from ppl_genmodels.models.catalogue import register
-from ppl_genmodels.models.image_flow import Dequantization, ImageFlow, check_halves
+from ppl_genmodels.models.image_flow import LARGEST_SCALE, Dequantization, ImageFlow, check_halves
 from ppl_genmodels.networks.sizes import check_size
-from ppl_genmodels.transforms import ActNorm, OfChannels, Unsqueeze
+from ppl_genmodels.transforms import ActNorm, Affine, OfChannels, Unsqueeze
 from ppl_genmodels.transforms.image_coupling import ChannelCoupling, CheckerboardCoupling
 
 __all__ = ["RealNVP"]
@@ -82,5 +82,6 @@ def _scale(channels: int, depth: int, scales: int, hidden: int) -> list[Any]:
 
 def _couplings(kind: Any, channels: int, count: int, hidden: int) -> list[Any]:
     """So many couplings whose parts take turns, each followed by actnorm."""
-    pairs = [(kind(channels, hidden, swap=i % 2 == 1), ActNorm(channels, event_dim=3)) for i in range(count)]
+    element = Affine(LARGEST_SCALE)
+    pairs = [(kind(channels, hidden, element, swap=i % 2 == 1), ActNorm(channels, event_dim=3)) for i in range(count)]
     return [layer for pair in pairs for layer in pair]

@@ -41,3 +41,14 @@ def test_the_page_on_gradients(run_page, capsys):
     assert names["found"].references == {"label": "enumeration"}
     assert names["found"].recommendation in printed
     assert "cold" in printed
+
+
+def test_the_page_on_flows(run_page, capsys):
+    names = run_page("docs/guide/flows.md")
+    assert names["log_density"].shape == (1000,)
+    assert names["drawn"].shape == (500, 2)
+    assert names["cool"].shape == (16, 1, 8, 8)
+    assert names["matched"].history["objective"].iloc[-20:].mean() > names["matched"].history["objective"].iloc[0]
+    printed = capsys.readouterr().out
+    assert "k-hat" in printed
+    assert "bits per dimension" in printed
