@@ -5,6 +5,7 @@ Convention of this package: shapes follow torch; event dims are always declared.
 
 from ppl_genmodels.distributions.at_temperature import at_temperature
 from ppl_genmodels.distributions.augmented import Augmented
+from ppl_genmodels.distributions.diffusion import Diffusion
 from ppl_genmodels.distributions.flow import Flow
 from ppl_genmodels.distributions.level_categorical import LevelCategorical
 from ppl_genmodels.distributions.likelihood import (
@@ -16,6 +17,7 @@ from ppl_genmodels.distributions.likelihood import (
 )
 from ppl_genmodels.distributions.mixture import Mixture
 from ppl_genmodels.distributions.quantized import CellUniform, Quantized
+from ppl_genmodels.distributions.samplers import generate
 from ppl_genmodels.distributions.truncated_poisson import TruncatedPoisson
 
 __all__ = [
@@ -23,6 +25,7 @@ __all__ = [
     "BernoulliLikelihood",
     "CategoricalLikelihood",
     "CellUniform",
+    "Diffusion",
     "Flow",
     "GaussianLikelihood",
     "LevelCategorical",
@@ -32,4 +35,5 @@ __all__ = [
     "TruncatedPoisson",
     "at_temperature",
     "build_likelihood",
+    "generate",
 ]

@@ -8,6 +8,8 @@ so that a plate of particles can stand to the left of all.
 from ppl_genmodels.models import catalogue
 from ppl_genmodels.models.continuous_flow import ContinuousFlow
 from ppl_genmodels.models.conv_vae import ConvVAE
+from ppl_genmodels.models.diffusion import Diffusion
+from ppl_genmodels.models.diffusion_chain import DiffusionChain
 from ppl_genmodels.models.eight_schools import EightSchools
 from ppl_genmodels.models.flow_regression import FlowRegression
 from ppl_genmodels.models.glow import Glow
@@ -23,6 +25,8 @@ __all__ = [
     "Autoencoder",
     "ContinuousFlow",
     "ConvVAE",
+    "Diffusion",
+    "DiffusionChain",
     "EightSchools",
     "FlowPrior",
     "FlowRegression",

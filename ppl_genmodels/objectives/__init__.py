@@ -1,5 +1,6 @@
 """What is optimised: named terms over one shared run, and their weighted sums."""
 
+from ppl_genmodels.objectives.denoising import denoising
 from ppl_genmodels.objectives.evidence import elbo, entropy, iwae, kl, log_lik, log_prob, log_weight
 from ppl_genmodels.objectives.flow_matching import flow_matching
 from ppl_genmodels.objectives.objective import Objective
@@ -17,6 +18,7 @@ __all__ = [
     "Run",
     "Schedule",
     "Term",
+    "denoising",
     "elbo",
     "entropy",
     "flow_matching",

@@ -68,10 +68,19 @@ EXAMPLES = {
     "continuous_flow": Example(
         {"data_dim": 3, "hidden": (8,), "solver": "midpoint", "steps": 2}, {"x": _regression()["x"]}, {"x": ("data",)}
     ),
-    "spline_flow": Example({"data_dim": 3, "layers": 1, "hidden": (8,)}, {"x": _regression()["x"]}, {"x": ("data",)}),
-    "flow_regression": Example(
-        {"num_features": 3, "layers": 1, "hidden": (8,)}, _regression(), {"y": ("data",)}
+    "diffusion": Example(
+        {
+            "event_shape": (3,),
+            "width": 8,
+            "blocks": 1,
+            "solver": "midpoint",
+            "data_scale": float(_regression()["x"].numpy().std()),
+        },
+        {"x": _regression()["x"]},
+        {"x": ("data",)},
     ),
+    "spline_flow": Example({"data_dim": 3, "layers": 1, "hidden": (8,)}, {"x": _regression()["x"]}, {"x": ("data",)}),
+    "flow_regression": Example({"num_features": 3, "layers": 1, "hidden": (8,)}, _regression(), {"y": ("data",)}),
     "linear_regression": Example({"num_features": 3}, _regression(), {"intercept": (), "slope": (), "y": ("data",)}),
     "hierarchical_regression": Example(
         {"num_features": 3, "num_groups": 4},
