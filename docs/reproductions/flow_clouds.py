@@ -81,13 +81,13 @@ class Way:
 
 
 WAYS: Mapping[str, Way] = {
-    "affine couplings": Way(affine_couplings, 700, 4e-3),
-    "spline couplings": Way(lambda: SplineFlow(2, layers=3, hidden=(64, 64), bins=16), 1000, 4e-3),
-    "spline autoregressive": Way(spline_autoregressive, 1000, 4e-3),
+    "affine couplings": Way(affine_couplings, 2000, 4e-3),
+    "spline couplings": Way(lambda: SplineFlow(2, layers=3, hidden=(64, 64), bins=16), 3000, 4e-3),
+    "spline autoregressive": Way(spline_autoregressive, 3000, 4e-3),
     "continuous, flow matching": Way(
-        lambda: ContinuousFlow(2, hidden=(128, 128, 128)), 4000, 2e-3, obj.flow_matching()
+        lambda: ContinuousFlow(2, hidden=(128, 128, 128)), 12000, 2e-3, obj.flow_matching()
     ),
-    "continuous, likelihood": Way(lambda: ContinuousFlow(2, hidden=(64, 64), solver="rk4", steps=8), 150, 1e-2),
+    "continuous, likelihood": Way(lambda: ContinuousFlow(2, hidden=(64, 64), solver="rk4", steps=8), 600, 1e-2),
 }
 
 

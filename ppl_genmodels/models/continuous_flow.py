@@ -6,28 +6,27 @@ site ``z`` beside it, whose first numbers are ``x``.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
 
-import numpy as np
 import pyro
 import pyro.distributions as dist
-import torch
 from torch import Tensor, nn
 
-from ppl_genmodels.distributions import Augmented, Flow
+from ppl_genmodels.distributions import Augmented
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.models.catalogue import register
-from ppl_genmodels.models.checks import check_dtype, check_rows, data_rows, missing_data
+from ppl_genmodels.models.checks import missing_data
+from ppl_genmodels.models.row_flow import RowFlow
 from ppl_genmodels.networks import MLP
 from ppl_genmodels.networks.sizes import check_size, check_sizes
-from ppl_genmodels.transforms import ActNorm, Continuous
+from ppl_genmodels.transforms import Continuous
+from ppl_genmodels.transforms.coupling import zero_last
 
 __all__ = ["ContinuousFlow"]
 
 
 @register("continuous_flow")
-class ContinuousFlow(nn.Module):
+class ContinuousFlow(RowFlow):
     r"""Density of rows of numbers by a continuous flow, in as many dimensions or more.
 
     .. math:: x = \mu + \sigma x_1, \quad \dot x_t = f(x_t, t), \quad x_0 \sim \mathcal N(0, I)
@@ -54,14 +53,12 @@ class ContinuousFlow(nn.Module):
         Chen, Lu, Chenli, Zhu and Tian (2020), VFlow.
 
     Example:
+        >>> import torch
         >>> program = ContinuousFlow(data_dim=3, hidden=(8,), augmented=2)
         >>> x = torch.randn(5, 3)
         >>> program.guide(x).shape, program.density().log_prob(torch.randn(5, 5)).shape
         (torch.Size([5, 5]), torch.Size([5]))
     """
-
-    loc: Tensor
-    scale: Tensor
 
     def __init__(
         self,
@@ -73,58 +70,30 @@ class ContinuousFlow(nn.Module):
         solver: str = "dopri5",
         steps: int = 20,
     ) -> None:
-        super().__init__()
-        self.data_dim = check_size("ContinuousFlow", "data_dim", data_dim)
-        self.augmented = _none_or_size(augmented)
-        widths, features = check_sizes("ContinuousFlow", "hidden", hidden), self.data_dim + self.augmented
+        check_size("ContinuousFlow", "data_dim", data_dim)
+        widths = check_sizes("ContinuousFlow", "hidden", hidden)
+        augmented = _none_or_size(augmented)
         layer = Continuous(
-            features,
+            data_dim + augmented,
             widths,
             trace=trace,  # type: ignore[arg-type]
             gradient=gradient,  # type: ignore[arg-type]
             solver=solver,
             steps=steps,
         )
-        self.transforms = nn.ModuleList([layer, ActNorm(features)])
-        if self.augmented:
-            self.proposal = MLP(self.data_dim, 2 * self.augmented, widths, nn.SiLU)
-            for parameter in self.proposal.layers[-1].parameters():
-                nn.init.zeros_(parameter)
+        super().__init__(data_dim, [layer], augmented)
+        self.augmented = augmented
+        if augmented:
+            self.proposal = MLP(self.data_dim, 2 * augmented, widths, nn.SiLU)
+            zero_last(self.proposal.layers)
             self.guide = self._propose  # without augmented numbers nothing is latent and there is no guide
-        self.register_buffer("loc", torch.zeros(features), persistent=False)
-        self.register_buffer("scale", torch.ones(features), persistent=False)
 
-    @classmethod
-    def options_for(cls, data: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """``data_dim``, read off the array ``x``.
-
-        Raises:
-            UnknownNameError: When the data have no array ``x``.
-            DataError: When it is not of shape ``(rows, data_dim)``.
-        """
-        return {"data_dim": data_rows(data, "x", "ContinuousFlow").shape[1]}
-
-    def density(self) -> Flow:
-        """The distribution of a row, with its augmented numbers behind it."""
-        return Flow(dist.Normal(self.loc, self.scale).to_event(1), self.transforms)
-
-    def model(self, x: Tensor | None = None) -> Tensor:
-        """Draws a row, or conditions on rows.
-
-        Args:
-            x: Data to condition on, ``(rows, data_dim)``; one row is drawn by default.
-
-        Returns:
-            The rows, observed or drawn.
-
-        Raises:
-            DataError: When the data have another shape or dtype.
-        """
-        with pyro.plate("data", 1 if x is None else self._checked_rows(x)):
-            if not self.augmented:
-                return pyro.sample("x", self.density(), obs=x)
-            z = pyro.sample("z", self.density())
-            return pyro.sample("x", dist.Delta(z[..., : self.data_dim]).to_event(1), obs=x)
+    def row(self, x: Tensor | None) -> Tensor:
+        """The sites of a row, inside the plate: ``x``, and ``z`` before it when the flow is augmented."""
+        if not self.augmented:
+            return super().row(x)
+        z = pyro.sample("z", self.density())
+        return pyro.sample("x", dist.Delta(z[..., : self.data_dim]).to_event(1), obs=x)
 
     def _propose(self, x: Tensor | None = None) -> Tensor:
         """Appends numbers to each row.
@@ -141,13 +110,9 @@ class ContinuousFlow(nn.Module):
         """
         if x is None:
             raise missing_data(self, "x")
-        with pyro.plate("data", self._checked_rows(x)):
+        with pyro.plate("data", self.checked(x)):
             loc, log_scale = self.proposal(x).chunk(2, -1)
             return pyro.sample("z", Augmented(x, dist.Normal(loc, log_scale.exp()).to_event(1)))
-
-    def _checked_rows(self, x: Tensor) -> int:
-        check_dtype(self, "x", x, like=self.loc)
-        return check_rows(self, "x", x, (self.data_dim,))
 
 
 def _none_or_size(augmented: object) -> int:
