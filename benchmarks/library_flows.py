@@ -82,10 +82,10 @@ class Waves(nn.Module):
         self.network = nn.Sequential(*hidden, nn.Linear(HIDDEN[-1], features))
         self.register_buffer("frequencies", torch.arange(1, 4) * math.pi)
 
-    def forward(self, t: Tensor, x: Tensor) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor) -> Tensor:
         """The velocity."""
-        angles = self.frequencies * t
-        waves = torch.cat([angles.cos(), angles.sin()], -1).expand(*x.shape[:-1], 6)
+        angles = self.frequencies * t.unsqueeze(-1)
+        waves = torch.cat([angles.cos(), angles.sin()], -1)
         found: Tensor = self.network(torch.cat([waves, x], -1))
         return found
 

@@ -119,7 +119,7 @@ kinds = {
     "affine couplings": (lambda: couplings(Affine()), obj.elbo(), 300),
     "spline couplings": (lambda: couplings(Spline(bins=8, bound=4.0)), obj.elbo(), 450),
     "spline autoregressive": (lambda: autoregressive(Spline(bins=8, bound=4.0)), obj.elbo(), 450),
-    "continuous": (lambda: ContinuousFlow(2, hidden=(64, 64, 64)), obj.flow_matching(), 2000),
+    "continuous": (lambda: ContinuousFlow(2, field="residual"), obj.flow_matching(), 2000),
 }
 flows = {}
 for kind, (make, objective, steps) in kinds.items():

@@ -7,6 +7,7 @@ site ``z`` beside it, whose first numbers are ``x``.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Literal, get_args
 
 import pyro
 import pyro.distributions as dist
@@ -17,12 +18,14 @@ from ppl_genmodels.errors import OptionError
 from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import missing_data
 from ppl_genmodels.models.row_flow import RowFlow
-from ppl_genmodels.networks import MLP
+from ppl_genmodels.networks import MLP, TimeMLP
 from ppl_genmodels.networks.sizes import check_size, check_sizes
 from ppl_genmodels.transforms import Continuous
 from ppl_genmodels.transforms.coupling import zero_last
 
 __all__ = ["ContinuousFlow"]
+
+Field = Literal["perceptron", "residual"]
 
 
 @register("continuous_flow")
@@ -39,6 +42,9 @@ class ContinuousFlow(RowFlow):
     Args:
         data_dim: Length of a row.
         hidden: Widths of the hidden layers of the velocity, and of the guide's network.
+        field: The velocity's network: ``"perceptron"``, which is smooth, so that paths are easy to solve; or
+            ``"residual"``, blocks of the first width for as many as there are widths, which learns sharp fields by
+            flow matching. Fitted by likelihood, a sharp field makes use of the errors of a solver of few fixed steps.
         augmented: How many numbers beside those of the data.
         trace: ``"exact"`` or ``"hutchinson"``.
         gradient: ``"direct"`` or ``"adjoint"``.
@@ -64,18 +70,25 @@ class ContinuousFlow(RowFlow):
         self,
         data_dim: int,
         hidden: Sequence[int] = (64, 64),
+        field: Field = "perceptron",
         augmented: int = 0,
         trace: str = "exact",
         gradient: str = "direct",
         solver: str = "dopri5",
         steps: int = 20,
     ) -> None:
+        if field not in get_args(Field) or (field == "residual" and not hidden):
+            raise OptionError(
+                f"ContinuousFlow: field is 'perceptron' or 'residual', which needs hidden widths; got {field!r} with "
+                f"hidden={hidden!r}."
+            )
         check_size("ContinuousFlow", "data_dim", data_dim)
         widths = check_sizes("ContinuousFlow", "hidden", hidden)
         augmented = _none_or_size(augmented)
         layer = Continuous(
             data_dim + augmented,
             widths,
+            _residual(data_dim + augmented, widths) if field == "residual" else None,
             trace=trace,  # type: ignore[arg-type]
             gradient=gradient,  # type: ignore[arg-type]
             solver=solver,
@@ -113,6 +126,10 @@ class ContinuousFlow(RowFlow):
         with pyro.plate("data", self.checked(x)):
             loc, log_scale = self.proposal(x).chunk(2, -1)
             return pyro.sample("z", Augmented(x, dist.Normal(loc, log_scale.exp()).to_event(1)))
+
+
+def _residual(features: int, widths: Sequence[int]) -> TimeMLP:
+    return TimeMLP(features, widths[0], len(widths))
 
 
 def _none_or_size(augmented: object) -> int:

@@ -44,9 +44,10 @@ class Continuous(Bijection):
 
     Args:
         features: Length of the vectors.
-        hidden: Widths of the hidden layers of the network, which is smooth and starts at zero.
-        network: A velocity field of one's own in its place: a module called with a time that broadcasts with
-            (\*batch, 1), with values (\*batch, features), and with the context where there is one.
+        hidden: Widths of the hidden layers of a perceptron, which is smooth and starts at zero.
+        network: A velocity field of one's own in its place: a module called with values (\*batch, features), with their
+            times (\*batch), and with the context where there is one, such as
+            :class:`~ppl_genmodels.networks.TimeMLP`, which learns sharper fields.
         trace: ``"exact"``, which costs as many products as there are features, or ``"hutchinson"``, which costs one.
         noise: Of Hutchinson's estimate: ``"rademacher"``, which has the least variance, or ``"gaussian"``.
         gradient: ``"direct"`` through the steps of the solver, or ``"adjoint"`` by an equation solved backwards, whose
@@ -117,7 +118,8 @@ class Continuous(Bijection):
             Shape (\*batch, features).
         """
         x, context = self._with_context(x, context)
-        return self.network(t, x) if context is None else self.network(t, x, context)
+        time = t.expand(*x.shape[:-1], 1).squeeze(-1)
+        return self.network(x, time) if context is None else self.network(x, time, context)
 
     def forward_pass(self, x: Tensor, context: Tensor | None) -> tuple[Tensor, Tensor]:
         """The image and the log-determinant."""

@@ -69,8 +69,8 @@ class _Field(nn.Module):
         super().__init__()
         self.denoiser, self.event_shape = denoiser, event_shape
 
-    def forward(self, time: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
-        time = 1 - time.reshape(time.shape[:-1] if time.dim() else ())
+    def forward(self, x: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
+        time = 1 - time
         value = x.reshape(*x.shape[:-1], *self.event_shape)
         found = self.denoiser(value, time) if context is None else self.denoiser(value, time, context)
         drift, squared_diffusion = self.denoiser.noising.rates(time)

@@ -1,7 +1,7 @@
 r"""Velocity fields that depend on time, and how much they spread out what flows along them.
 
-Convention of this module: a field is a module that is called with a time, which broadcasts with (\*batch, 1), with
-values (\*batch, features) and maybe with a context (\*batch, context features), and gives (\*batch, features).
+Convention of this module: a field is a module that is called with values (\*batch, features), with their times
+(\*batch) and maybe with a context (\*batch, context features), and gives (\*batch, features).
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class VelocityNetwork(nn.Module):
         context_features: Length of the context; 0 for none.
 
     Example:
-        >>> VelocityNetwork(2)(torch.zeros(()), torch.ones(5, 2)).shape
+        >>> VelocityNetwork(2)(torch.ones(5, 2), torch.zeros(5)).shape
         torch.Size([5, 2])
     """
 
@@ -39,9 +39,9 @@ class VelocityNetwork(nn.Module):
         self.network = MLP(features + 1 + context_features, features, hidden, nn.Tanh)
         zero_last(self.network.layers)
 
-    def forward(self, t: Tensor, x: Tensor, context: Tensor | None = None) -> Tensor:
+    def forward(self, x: Tensor, t: Tensor, context: Tensor | None = None) -> Tensor:
         r"""The velocity, shape (\*batch, features)."""
-        parts = [x, t.expand(*x.shape[:-1], 1)]
+        parts = [x, t.unsqueeze(-1)]
         return self.network(torch.cat(parts if context is None else [*parts, context], -1))
 
 

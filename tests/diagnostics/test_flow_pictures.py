@@ -256,7 +256,7 @@ def test_of_many_layers_some_are_shown_noise_and_data_among_them():
 
 def test_a_continuous_layer_shows_points_on_their_way():
     class Turning(nn.Module):
-        def forward(self, time, x):
+        def forward(self, x, time):
             return torch.stack([-x[..., 1], x[..., 0]], -1)
 
     panels = plot_layers(normal_flow(Continuous(2, network=Turning())))

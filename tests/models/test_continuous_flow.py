@@ -25,7 +25,7 @@ class LinearField(nn.Module):
         super().__init__()
         self.matrix = nn.Parameter(MATRIX.clone())
 
-    def forward(self, t, x):
+    def forward(self, x, t):
         return x @ self.matrix.T
 
 
@@ -154,6 +154,8 @@ def test_evaluations_of_a_program_without_a_path_are_refused():
     [
         (lambda: ContinuousFlow(2, augmented=-1), OptionError, "augmented=-1, expected 0 or more"),
         (lambda: ContinuousFlow(2, solver="rk5"), OptionError, "got 'rk5'"),
+        (lambda: ContinuousFlow(2, field="deep"), OptionError, "field is 'perceptron' or 'residual'"),
+        (lambda: ContinuousFlow(2, hidden=(), field="residual"), OptionError, "needs hidden widths"),
         (lambda: ContinuousFlow(2, augmented=1).guide(), ProgramError, "ContinuousFlow.guide needs data"),
     ],
 )

@@ -28,7 +28,8 @@ class Marginal(nn.Module):
         super().__init__()
         self.shift = nn.Parameter(torch.zeros(4, 2))
 
-    def forward(self, t, x):
+    def forward(self, x, t):
+        t = t.unsqueeze(-1)
         variance = (1 - t) ** 2 + (t * SCALE) ** 2
         velocity = LOC + (t * SCALE**2 - (1 - t)) / variance * (x - t * LOC)
         tests = torch.stack([torch.ones_like(x), x, t.expand_as(x), x * t], -1)
@@ -93,7 +94,7 @@ def test_a_fitted_field_approaches_the_marginal_velocity():
     t, exact = torch.rand(2000, 1), Marginal()
     place = t * x[:2000] + (1 - t) * torch.randn(2000, 2)
     with torch.no_grad():
-        found, expected = program.layers[0].velocity(t, place), exact(t, place)
+        found, expected = program.layers[0].velocity(t, place), exact(place, t.squeeze(-1))
     assert (found - expected).square().mean().sqrt() < 0.1 * expected.square().mean().sqrt()
 
 

@@ -27,7 +27,7 @@ class Growth(nn.Module):
         super().__init__()
         self.rate, self.calls = nn.Parameter(torch.tensor(rate, dtype=F64)), 0
 
-    def forward(self, t, x):
+    def forward(self, x, t):
         self.calls += 1
         return self.rate * x
 
@@ -37,7 +37,7 @@ class OfMatrix(nn.Module):
         super().__init__()
         self.matrix = nn.Parameter(matrix)
 
-    def forward(self, t, x):
+    def forward(self, x, t):
         return x @ self.matrix.T
 
 

@@ -29,9 +29,9 @@ class LinearField(nn.Module):
         super().__init__()
         self.matrix, self.slope, self.calls = nn.Parameter(matrix.clone()), slope, 0
 
-    def forward(self, t, x):
+    def forward(self, x, t):
         self.calls += 1
-        return (1 + self.slope * (t - 0.5)) * (x @ self.matrix.T)
+        return (1 + self.slope * (t.unsqueeze(-1) - 0.5)) * (x @ self.matrix.T)
 
 
 class Function(nn.Module):
@@ -41,8 +41,8 @@ class Function(nn.Module):
         super().__init__()
         self.function = function
 
-    def forward(self, t, x):
-        return self.function(t, x)
+    def forward(self, x, t):
+        return self.function(t.unsqueeze(-1), x)
 
 
 def bent(features=3, dtype=F64, size=0.4, **options):
@@ -81,7 +81,7 @@ def test_fixed_steps_have_their_order_and_are_those_of_torchdiffeq(solver, order
     errors = [(Continuous(3, network=field, solver=solver, steps=n)(x) - exact).norm().item() for n in (20, 40)]
     assert errors[0] / errors[1] == pytest.approx(2**order, rel=0.1)
     times = torch.linspace(0, 1, 21, dtype=F64)
-    theirs = torchdiffeq.odeint(field, x, times, method=solver)[-1]
+    theirs = torchdiffeq.odeint(lambda t, value: field(value, t), x, times, method=solver)[-1]
     torch.testing.assert_close(Continuous(3, network=field, solver=solver, steps=20)(x), theirs, atol=1e-13, rtol=0)
 
 
