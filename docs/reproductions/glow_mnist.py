@@ -98,13 +98,14 @@ def rate(step: int, steps: int) -> float:
 
 def draw(path: Path, fitted: ppl.Fitted) -> None:
     """A row of samples at each temperature, by the same noise in each."""
-    figure = Figure(figsize=(8.4, 3.9), layout="constrained")
+    figure = Figure(figsize=(8.4, 3.6))
+    figure.subplots_adjust(left=0.08, right=0.995, bottom=0.01, top=0.99, hspace=0.06)
     for axes, temperature in zip(figure.subplots(len(TEMPERATURES)), TEMPERATURES, strict=True):
         with handlers.temper(temperature=temperature):
             images = fitted.sample(SAMPLES, seed=1)["x"][:, 0]
         axes.imshow(torch.cat(list(images), -1).numpy(), cmap="gray", vmin=0, vmax=1)
         axes.set(xticks=[], yticks=[])
-        axes.set_ylabel(f"T = {temperature:g}", rotation=0, ha="right", va="center", fontsize=9)
+        axes.set_ylabel(f"T = {temperature:.1f}", rotation=0, ha="right", va="center", fontsize=9)
         axes.spines[:].set_visible(False)
     figure.savefig(path, dpi=110)
     Image.open(path).convert("L").quantize(32).save(path, optimize=True)
@@ -143,7 +144,9 @@ def section(fitted: ppl.Fitted, bounds: Tensor, tight: Tensor, command: str) -> 
     minutes = f"{wall / 60:.0f} minutes of wall time"
     processor = fitted.card.get("processor_seconds")
     if processor is not None:
-        minutes += f" and {processor / 60:.0f} of processor time"
+        minutes += (
+            f"; its processor time, which other work on the machine does not lengthen, is {processor / 60:.0f} minutes"
+        )
     return f"""
 ## Glow on MNIST
 
@@ -162,13 +165,14 @@ Grathwohl and others (2019), *FFJORD*, table 2, do, for a Glow of their own.
 - **Bound**: the latent site is the continuous image, its guide uniform on the cells of the levels; the ELBO is a bound
   on the log-probability of the levels, so that the bits are an upper bound on those of the model.
 - **Here and there**: 2 scales of {DEPTH} steps with {HIDDEN} hidden channels, {parameters:,} parameters; the published
-  ones have far more, and were trained on GPUs to convergence.
+  ones are larger and were trained for longer (from memory).
 - **Length**: {len(history):,} steps of {BATCH_SIZE} images by Adam, from {LEARNING_RATE:g} down to 0 as a cosine,
   gradients clipped at norm {MAX_NORM:g}. Sizes and learning rate were chosen by fits of 300 steps on training images;
   nothing was chosen by the test images. Couplings stretch by at most {LARGEST_SCALE:g}: where they might by 1000, a fit
   was stopped at step 1454 by a batch whose gradient overflowed.
 - **Picture**: a row for each temperature, 0.5 at the top to 1.0, by the same noise in each row.
-- **Cost**: the fit took {minutes}; {cost(wall).partition(" minutes on ")[2]}.
+- **Cost**: the fit took {minutes};
+  on {cost(wall).partition(" minutes on ")[2]}.
 """
 
 

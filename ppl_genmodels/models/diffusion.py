@@ -45,6 +45,7 @@ class Diffusion(nn.Module):
         predicts: What the network's output stands for.
         data_scale: The data's standard deviation, about.
         solver: Of the probability flow.
+        steps: Of a solver that is not adaptive.
         trace: Of the probability flow's log-density: ``"exact"``, or ``"hutchinson"`` for many features.
 
     Raises:
@@ -74,6 +75,7 @@ class Diffusion(nn.Module):
         predicts: Predicts = "velocity",
         data_scale: float = 1.0,
         solver: str = "dopri5",
+        steps: int = 20,
         trace: str = "exact",
     ) -> None:
         super().__init__()
@@ -82,7 +84,7 @@ class Diffusion(nn.Module):
             raise OptionError(f"Diffusion: noising={noising!r}, expected one of {', '.join(map(repr, NOISINGS))}.")
         network = _network(shape, width, blocks, scales)
         denoiser = Denoiser(network, NOISINGS[noising](), predicts, len(shape), data_scale)
-        self.flow = ProbabilityFlow(denoiser, shape, solver=solver, trace=trace)
+        self.flow = ProbabilityFlow(denoiser, shape, solver=solver, steps=steps, trace=trace)
 
     @classmethod
     def options_for(cls, data: Mapping[str, np.ndarray]) -> dict[str, Any]:

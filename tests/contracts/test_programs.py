@@ -74,6 +74,7 @@ EXAMPLES = {
             "width": 8,
             "blocks": 1,
             "solver": "midpoint",
+            "steps": 2,
             "data_scale": float(_regression()["x"].numpy().std()),
         },
         {"x": _regression()["x"]},

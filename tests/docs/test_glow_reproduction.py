@@ -52,3 +52,10 @@ def test_it_writes_bits_and_picture_and_keeps_its_fit(data_dir, tmp_path, monkey
     written = kept.stat().st_mtime_ns
     assert run(data_dir, page, monkeypatch) == first
     assert kept.stat().st_mtime_ns == written
+
+
+def test_the_page_holds_the_section_and_a_small_picture():
+    text = (SCRIPTS.parent / "reproductions.md").read_text(encoding="utf-8")
+    section = text.partition("<!-- begin glow-mnist -->")[2].partition("<!-- end glow-mnist -->")[0]
+    assert "test bits per dimension" in section
+    assert (SCRIPTS / "glow_mnist.png").stat().st_size < 150_000
