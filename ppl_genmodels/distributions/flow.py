@@ -6,7 +6,6 @@ that a flow is as cheap to make as any distribution.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ from torch import Tensor
 from torch.distributions import Transform, constraints
 
 from ppl_genmodels.errors import OptionError
-from ppl_genmodels.transforms.bijection import call_and_ladj, inverse_and_ladj, sum_rightmost
+from ppl_genmodels.transforms.bijection import along, sum_rightmost
 from ppl_genmodels.transforms.path_costs import PathCosts, noted_costs
 
 __all__ = ["Flow"]
@@ -116,10 +115,10 @@ class Flow(TransformedDistribution):
         return len(self.event_shape) - sum(t.codomain.event_dim - t.domain.event_dim for t in self.transforms)
 
     def _carried(self, x: Tensor) -> tuple[Tensor, Tensor]:
-        return _along(self.transforms, x, self._base_event_dim, forward=True)
+        return along(self.transforms, x, self._base_event_dim, forward=True)
 
     def _carried_back(self, y: Tensor) -> tuple[Tensor, Tensor]:
-        return _along(self.transforms[::-1], y, len(self.event_shape), forward=False)
+        return along(self.transforms[::-1], y, len(self.event_shape), forward=False)
 
 
 class _Awaiting(Transform):
@@ -143,14 +142,3 @@ class _Awaiting(Transform):
         )
 
     _inverse = _call
-
-
-def _along(transforms: Sequence[Any], value: Tensor, event_dim: int, forward: bool) -> tuple[Tensor, Tensor]:
-    """Through transforms one after the other, the log-determinants summed over the events of the whole."""
-    total = torch.zeros((), dtype=value.dtype, device=value.device)
-    for transform in transforms:
-        start, end = (transform.domain, transform.codomain) if forward else (transform.codomain, transform.domain)
-        value, ladj = (call_and_ladj if forward else inverse_and_ladj)(transform, value)
-        total = total + sum_rightmost(ladj, event_dim - start.event_dim)
-        event_dim += end.event_dim - start.event_dim
-    return value, total

@@ -8,14 +8,16 @@ of :math:`\partial y / \partial x`, in nats, summed over the event dims. A bijec
 from __future__ import annotations
 
 from abc import abstractmethod
+from collections.abc import Sequence
 from typing import Any
 
+import torch
 from pyro.distributions.torch_transform import TransformModule
 from torch import Tensor
 from torch.distributions import Transform, constraints
 from torch.distributions.transforms import ComposeTransform, _InverseTransform
 
-__all__ = ["Bijection", "Conditioned", "call_and_ladj", "inverse_and_ladj", "sum_rightmost"]
+__all__ = ["Bijection", "Conditioned", "along", "call_and_ladj", "inverse_and_ladj", "sum_rightmost"]
 
 
 class Bijection(TransformModule):
@@ -112,7 +114,7 @@ def call_and_ladj(transform: Any, x: Tensor) -> tuple[Tensor, Tensor]:
         (tensor(7.), tensor(0.6931))
     """
     if isinstance(transform, ComposeTransform):
-        return _along(transform.parts, x, transform.domain.event_dim, forward=True)
+        return along(transform.parts, x, transform.domain.event_dim, forward=True)
     if isinstance(transform, _InverseTransform):
         y, ladj = inverse_and_ladj(transform.inv, x)
         return y, -ladj
@@ -132,7 +134,7 @@ def inverse_and_ladj(transform: Any, y: Tensor) -> tuple[Tensor, Tensor]:
         (tensor(3.), tensor(0.6931))
     """
     if isinstance(transform, ComposeTransform):
-        return _along(transform.parts[::-1], y, transform.codomain.event_dim, forward=False)
+        return along(transform.parts[::-1], y, transform.codomain.event_dim, forward=False)
     if isinstance(transform, _InverseTransform):
         x, ladj = call_and_ladj(transform.inv, y)
         return x, -ladj
@@ -153,12 +155,28 @@ def sum_rightmost(value: Tensor, dims: int) -> Tensor:
     return value.sum(tuple(range(-dims, 0))) if dims else value
 
 
-def _along(parts: list[Any], value: Tensor, event_dim: int, forward: bool) -> tuple[Tensor, Tensor]:
-    """Through transforms one after the other, of which some may have fewer event dims than all together."""
-    total: Tensor | float = 0.0
+def along(parts: Sequence[Any], value: Tensor, event_dim: int, forward: bool) -> tuple[Tensor, Tensor]:
+    """Through transforms one after the other, of which some may have fewer event dims than all together.
+
+    Args:
+        parts: In the order in which they are passed.
+        value: Where the way begins.
+        event_dim: How many event dims it has there.
+        forward: Whether each is called, or inverted; log-determinants are those of the forward direction either way.
+
+    Returns:
+        Where the way ends, and the sum of the log-determinants over the events of the whole.
+
+    Example:
+        >>> import torch
+        >>> from torch.distributions.transforms import ExpTransform
+        >>> along([ExpTransform()], torch.zeros(5, 2), 1, forward=True)[1].shape
+        torch.Size([5])
+    """
+    total = torch.zeros((), dtype=value.dtype, device=value.device)
     for part in parts:
         value, ladj = (call_and_ladj if forward else inverse_and_ladj)(part, value)
         start, end = (part.domain, part.codomain) if forward else (part.codomain, part.domain)
         total = total + sum_rightmost(ladj, event_dim - start.event_dim)
         event_dim += end.event_dim - start.event_dim
-    return value, total  # type: ignore[return-value]
+    return value, total

@@ -97,15 +97,22 @@ def zero_last(layers: nn.Sequential | nn.ModuleList) -> None:
         nn.init.zeros_(parameter)
 
 
-def check_context(context: Tensor | None, features: int, owner: str) -> None:
-    """Refuses a context of another length than was declared.
+def check_context(context: Tensor | None, size: int, owner: str, of: str = "features", dim: int = -1) -> None:
+    """Refuses a context of another size than was declared.
+
+    Args:
+        context: What was given.
+        size: Its length along ``dim``, as it was declared; 0 for none.
+        owner: The layer, for the message.
+        of: What is counted, for the message.
+        dim: Where it is counted.
 
     Raises:
-        OptionError: When there is a context where none was declared, none where one was, or one of another length.
+        OptionError: When there is a context where none was declared, none where one was, or one of another size.
     """
-    got = 0 if context is None else context.shape[-1]
-    if got != features:
+    got = 0 if context is None else context.shape[dim]
+    if got != size:
         raise OptionError(
-            f"{owner}: expected a context of {features or 'no'} features, got {got or 'none'}. Remedy: "
-            f"context_features={got} for the layer, or condition the flow on {features or 'nothing'}."
+            f"{owner}: expected a context of {size or 'no'} {of}, got {got or 'none'}. Remedy: context_{of}={got} for "
+            f"the layer, or condition it on {f'one of {size}' if size else 'nothing'}."
         )

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.networks.sizes import check_size
 from ppl_genmodels.transforms.bijection import Bijection, sum_rightmost
+from ppl_genmodels.transforms.coupling import check_context
 from ppl_genmodels.transforms.elementwise import Affine, ElementMap
 
 __all__ = ["ChannelCoupling", "CheckerboardCoupling"]
@@ -62,7 +63,7 @@ class _ImageCoupling(Bijection):
 
     def _of_network(self, given: Tensor, context: Tensor | None) -> Tensor:
         r"""Parameters of the elementwise map, shape (\*batch, mapped, height, width, parameters)."""
-        check_channels(context, self.context_channels, type(self).__name__)
+        check_context(context, self.context_channels, type(self).__name__, of="channels", dim=-3)
         if context is not None:
             batch = torch.broadcast_shapes(given.shape[:-3], context.shape[:-3])
             given = torch.cat([each.expand(*batch, -1, -1, -1) for each in (given, context)], -3)
@@ -181,17 +182,3 @@ class ZeroConv(nn.Conv2d):
     def forward(self, input: Tensor) -> Tensor:
         """The scaled convolution."""
         return super().forward(input) * (3 * self.log_scale).exp()
-
-
-def check_channels(context: Tensor | None, channels: int, owner: str) -> None:
-    """Refuses a context of another number of channels than was declared.
-
-    Raises:
-        OptionError: When there is a context where none was declared, none where one was, or one of other channels.
-    """
-    got = 0 if context is None else context.shape[-3]
-    if got != channels:
-        raise OptionError(
-            f"{owner}: expected a context of {channels or 'no'} channels, got {got or 'none'}. Remedy: "
-            f"context_channels={got} for the layer, or condition it on {'such an image' if channels else 'nothing'}."
-        )
