@@ -14,13 +14,9 @@ import torch
 from torch import Tensor
 
 from ppl_genmodels.errors import OptionError
-from ppl_genmodels.networks.denoiser import Denoised
 from ppl_genmodels.networks.sizes import check_size
 
-__all__ = ["Denoise", "Sampler", "generate", "time_grid"]
-
-Denoise = Callable[..., Denoised]
-"""From noisy values, times and maybe a context to what is known of them, as a denoiser says it."""
+__all__ = ["Sampler", "generate", "posterior", "time_grid"]
 
 Sampler = Literal["ancestral", "ddim", "heun", "dpm_solver"]
 
