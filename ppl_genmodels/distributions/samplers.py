@@ -13,10 +13,11 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
+from ppl_genmodels.distributions.reverse_step import reverse_step
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.networks.sizes import check_size
 
-__all__ = ["Sampler", "generate", "posterior", "time_grid"]
+__all__ = ["Sampler", "generate", "time_grid"]
 
 Sampler = Literal["ancestral", "ddim", "heun", "dpm_solver"]
 
@@ -30,7 +31,7 @@ def generate(
 ) -> Tensor:
     r"""Carries noise to data.
 
-    - ``"ancestral"`` draws each step from :math:`q(x_s \mid x_t, \hat x)`; needs many steps.
+    - ``"ancestral"`` draws each step of the chain; needs many steps.
     - ``"ddim"`` adds no noise after the first: Euler's method for the probability flow in :math:`x_t / \alpha_t` as a
       function of :math:`\sigma_t / \alpha_t`.
     - ``"heun"`` is its corrected form, of second order, with two evaluations in each step.
@@ -76,28 +77,9 @@ def time_grid(steps: int, like: Tensor) -> Tensor:
     return torch.linspace(1.0, 0.0, steps + 1, dtype=like.dtype, device=like.device)
 
 
-def posterior(denoiser: Any, noisy: Tensor, data: Tensor, time: Tensor, earlier: Tensor) -> tuple[Tensor, Tensor]:
-    r"""Mean and variance of :math:`q(x_s \mid x_t, x)` for :math:`s < t`.
-
-    Args:
-        denoiser: The denoiser, for its noising.
-        noisy: :math:`x_t`, shape (\*batch, \*event).
-        data: :math:`x`, of the same shape.
-        time: :math:`t`, shape (\*batch) or one that broadcasts to it.
-        earlier: :math:`s`.
-
-    References:
-        Kingma, Salimans, Poole and Ho (2021), Variational Diffusion Models, appendix A, equations 25 to 29.
-    """
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = denoiser.scales(time), denoiser.scales(earlier)
-    kept = alpha_t * sigma_s**2 / (alpha_s * sigma_t**2)  # alpha_{t|s} sigma_s^2 / sigma_t^2
-    share = 1 - (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2  # sigma_{t|s}^2 / sigma_t^2
-    return kept * noisy + alpha_s * share * data, share * sigma_s**2
-
-
 def _ancestral(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]) -> Tensor:
     for time, earlier in pairwise(times):
-        mean, variance = posterior(denoiser, value, denoiser(value, time, *given).data, time, earlier)
+        mean, variance = reverse_step(denoiser, denoiser(value, time, *given), value, time, earlier)
         value = mean + variance.sqrt() * torch.randn_like(value)
     return denoiser(value, times[-1], *given).data
 

@@ -6,6 +6,7 @@ so that a plate of particles can stand to the left of all.
 """
 
 from ppl_genmodels.models import catalogue
+from ppl_genmodels.models.binomial_diffusion import BinomialChain, BinomialDiffusion
 from ppl_genmodels.models.continuous_flow import ContinuousFlow
 from ppl_genmodels.models.conv_vae import ConvVAE
 from ppl_genmodels.models.diffusion import Diffusion
@@ -23,6 +24,8 @@ from ppl_genmodels.models.vae import VAE, Autoencoder
 __all__ = [
     "VAE",
     "Autoencoder",
+    "BinomialChain",
+    "BinomialDiffusion",
     "ContinuousFlow",
     "ConvVAE",
     "Diffusion",

@@ -13,7 +13,7 @@ import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
 
-from ppl_genmodels.distributions.samplers import posterior
+from ppl_genmodels.distributions.reverse_step import posterior, reverse_step
 from ppl_genmodels.models.checks import check_dtype, check_rows, missing_data
 from ppl_genmodels.networks.sizes import check_size
 
@@ -63,7 +63,7 @@ class DiffusionChain(nn.Module):
             value = pyro.sample(f"z_{self.steps}", dist.Normal(torch.zeros_like(scale), scale).to_event(events))
             for number in range(self.steps, 0, -1):
                 time, earlier = self._time(number), self._time(number - 1)
-                mean, variance = posterior(denoiser, value, denoiser(value, time).data, time, earlier)
+                mean, variance = reverse_step(denoiser, denoiser(value, time), value, time, earlier)
                 value = pyro.sample(f"z_{number - 1}", dist.Normal(mean, variance.sqrt()).to_event(events))
             alpha, sigma = denoiser.scales(self._time(0))
             return pyro.sample("x", dist.Normal(value / alpha, sigma / alpha).to_event(events), obs=x)

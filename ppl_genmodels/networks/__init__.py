@@ -4,6 +4,7 @@ Convention of this package: every network accepts any number of batch dims on th
 because rows and particles stand there.
 """
 
+from ppl_genmodels.networks.bit_denoiser import BitDenoiser
 from ppl_genmodels.networks.conv import ConvDecoder, ConvEncoder
 from ppl_genmodels.networks.denoiser import Denoised, Denoiser
 from ppl_genmodels.networks.mlp import MLP
@@ -22,6 +23,7 @@ from ppl_genmodels.networks.weight_sites import weight_sites
 
 __all__ = [
     "MLP",
+    "BitDenoiser",
     "ConvDecoder",
     "ConvEncoder",
     "CosineNoising",

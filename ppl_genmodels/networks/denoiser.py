@@ -6,12 +6,13 @@ Convention of this module: :math:`x_t = \alpha_t x + \sigma_t \epsilon`. Values 
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal, get_args
 
 from torch import Tensor, nn
 
 from ppl_genmodels.errors import OptionError
+from ppl_genmodels.networks.importance import TimeImportance
 from ppl_genmodels.networks.noising import Noising
 
 __all__ = ["Denoised", "Denoiser", "Predicts"]
@@ -28,12 +29,15 @@ class Denoised:
         noise: :math:`E[\epsilon \mid x_t]`, of the same shape.
         alpha: The data's scale, with a dim of size 1 for each event dim.
         sigma: The noise's scale, with a dim of size 1 for each event dim.
+        widening: Where the log-variance of a step of the chain lies between the posterior's, 0, and that of the step
+            towards the noise, 1; of the values' shape, or None where it is the posterior's.
     """
 
     data: Tensor
     noise: Tensor
     alpha: Tensor
     sigma: Tensor
+    widening: Tensor | None = None
 
     @property
     def score(self) -> Tensor:
@@ -66,6 +70,8 @@ class Denoiser(nn.Module):
         predicts: What the output stands for.
         event_dim: How many dims one value has: 1 for vectors, 3 for images.
         data_scale: The data's standard deviation, about.
+        learned_variance: Whether the network has twice as many outputs, in the first event dim, the further ones for
+            the variance of the chain's steps; these learn from the bound of a chain, ``denoising(steps=...)``, alone.
 
     Raises:
         OptionError: When ``predicts`` is none of these.
@@ -73,7 +79,8 @@ class Denoiser(nn.Module):
     References:
         Ho, Jain and Abbeel (2020), Denoising Diffusion Probabilistic Models, section 3.2, for the noise; Salimans and
         Ho (2022), Progressive Distillation, section 4, for the velocity; Karras, Aittala, Aila and Laine (2022),
-        Elucidating the Design Space of Diffusion-Based Generative Models, table 1, for the preconditioned.
+        Elucidating the Design Space of Diffusion-Based Generative Models, table 1, for the preconditioned; Nichol and
+        Dhariwal (2021), Improved Denoising Diffusion Probabilistic Models, section 3.1, for the learned variance.
 
     Example:
         >>> import torch
@@ -91,6 +98,7 @@ class Denoiser(nn.Module):
         predicts: Predicts = "noise",
         event_dim: int = 1,
         data_scale: float = 1.0,
+        learned_variance: bool = False,
     ) -> None:
         super().__init__()
         if predicts not in get_args(Predicts):
@@ -98,6 +106,7 @@ class Denoiser(nn.Module):
             raise OptionError(f"Denoiser: predicts={predicts!r}, expected one of {listed}.")
         self.network, self.noising = network, noising
         self.predicts, self.event_dim, self.data_scale = predicts, event_dim, data_scale
+        self.learned_variance, self.importance = learned_variance, TimeImportance()
 
     def forward(self, noisy: Tensor, time: Tensor, context: Tensor | None = None) -> Denoised:
         r"""What the network says of noisy values.
@@ -112,7 +121,10 @@ class Denoiser(nn.Module):
         batch = noisy.shape[: noisy.dim() - self.event_dim]
         given = () if context is None else (context,)
         output = self.network(noisy / spread, time.expand(batch), *given)
-        return self._denoised(noisy, output, alpha, sigma, spread)
+        if not self.learned_variance:
+            return self._denoised(noisy, output, alpha, sigma, spread)
+        output, widening = output.chunk(2, -self.event_dim)
+        return replace(self._denoised(noisy, output, alpha, sigma, spread), widening=(widening + 1) / 2)
 
     def scales(self, time: Tensor) -> tuple[Tensor, Tensor]:
         """The scales of data and noise, each with a dim of size 1 for each event dim."""

@@ -57,6 +57,7 @@ class TimeMLP(nn.Module):
         width: Of the blocks.
         blocks: How many.
         context_features: Length of the context; 0 for none.
+        outputs: Length of the outputs, that of the vectors by default.
 
     Raises:
         OptionError: When a size is no positive integer, or the context has another length than declared.
@@ -69,18 +70,26 @@ class TimeMLP(nn.Module):
         torch.Size([5, 3])
     """
 
-    def __init__(self, features: int, width: int = 128, blocks: int = 3, context_features: int = 0) -> None:
+    def __init__(
+        self,
+        features: int,
+        width: int = 128,
+        blocks: int = 3,
+        context_features: int = 0,
+        outputs: int | None = None,
+    ) -> None:
         super().__init__()
         features, width = check_size("TimeMLP", "features", features), check_size("TimeMLP", "width", width)
+        outputs = features if outputs is None else check_size("TimeMLP", "outputs", outputs)
         self.features, self.context_features = features, context_features
-        self.enter, self.leave = nn.Linear(features + context_features, width), nn.Linear(width, features)
+        self.enter, self.leave = nn.Linear(features + context_features, width), nn.Linear(width, outputs)
         self.time = nn.Sequential(TimeFeatures(32), nn.Linear(32, width), nn.SiLU())
         self.blocks = nn.ModuleList(_Block(width) for _ in range(check_size("TimeMLP", "blocks", blocks)))
         for parameter in self.leave.parameters():
             nn.init.zeros_(parameter)
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
-        r"""Outputs of the shape of ``x``.
+        r"""Outputs, shape (\*batch, outputs).
 
         Args:
             x: Shape (\*batch, features).

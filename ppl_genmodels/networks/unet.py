@@ -32,6 +32,7 @@ class UNet(nn.Module):
         widths: Channels on each scale, the finest first, multiples of 8; each scale halves height and width.
         blocks: Residual blocks on each scale, each way.
         context_features: Length of the context; 0 for none.
+        outputs: Channels of the outputs, those of the images by default.
 
     Raises:
         OptionError: When a size is no positive integer, a width no multiple of 8, images cannot be halved so often, or
@@ -47,9 +48,15 @@ class UNet(nn.Module):
     """
 
     def __init__(
-        self, channels: int, widths: Sequence[int] = (32, 64), blocks: int = 1, context_features: int = 0
+        self,
+        channels: int,
+        widths: Sequence[int] = (32, 64),
+        blocks: int = 1,
+        context_features: int = 0,
+        outputs: int | None = None,
     ) -> None:
         super().__init__()
+        outputs = channels if outputs is None else check_size("UNet", "outputs", outputs)
         channels, blocks = check_size("UNet", "channels", channels), check_size("UNet", "blocks", blocks)
         sizes = check_sizes("UNet", "widths", widths)
         if any(size % _GROUPS for size in sizes):
@@ -57,14 +64,14 @@ class UNet(nn.Module):
         self.context_features, known = context_features, 4 * sizes[0]
         self.time = nn.Sequential(TimeFeatures(32), nn.Linear(32, known), nn.SiLU(), nn.Linear(known, known))
         self.context = nn.Linear(context_features, known) if context_features else None
-        self.enter, self.leave = nn.Conv2d(channels, sizes[0], 3, padding=1), _Leave(sizes[0], channels)
+        self.enter, self.leave = nn.Conv2d(channels, sizes[0], 3, padding=1), _Leave(sizes[0], outputs)
         ins = [sizes[0], *sizes[:-1]]
         self.down = nn.ModuleList(_blocks(a, b, blocks, known) for a, b in zip(ins, sizes, strict=True))
         self.middle = nn.ModuleList([_Block(sizes[-1], sizes[-1], known), _Attention(sizes[-1])])
         self.up = nn.ModuleList(_blocks(2 * b, a, blocks, known) for a, b in zip(ins[::-1], sizes[::-1], strict=True))
 
     def forward(self, x: Tensor, time: Tensor, context: Tensor | None = None) -> Tensor:
-        r"""Outputs of the shape of ``x``.
+        r"""Outputs, shape (\*batch, outputs, height, width).
 
         Args:
             x: Images, shape (\*batch, channels, height, width).
@@ -82,7 +89,7 @@ class UNet(nn.Module):
         for number, blocks in enumerate(self.up):
             hidden = hidden if number == 0 else interpolate(hidden, scale_factor=2.0, mode="nearest")
             hidden = _through(blocks, torch.cat([hidden, bridges.pop()], 1), known)
-        return self.leave(hidden).reshape(x.shape)
+        return self.leave(hidden).reshape(*batch, -1, *x.shape[-2:])
 
     def _known(self, time: Tensor, context: Tensor | None) -> Tensor:
         got = 0 if context is None else context.shape[-1]

@@ -1,5 +1,6 @@
 """What is optimised: named terms over one shared run, and their weighted sums."""
 
+from ppl_genmodels.objectives.binomial_denoising import binomial_denoising
 from ppl_genmodels.objectives.denoising import denoising
 from ppl_genmodels.objectives.evidence import elbo, entropy, iwae, kl, log_lik, log_prob, log_weight
 from ppl_genmodels.objectives.flow_matching import flow_matching
@@ -18,6 +19,7 @@ __all__ = [
     "Run",
     "Schedule",
     "Term",
+    "binomial_denoising",
     "denoising",
     "elbo",
     "entropy",

@@ -9,24 +9,26 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from functools import partial
-from typing import Any, Literal, NamedTuple, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from torch import Tensor
+from torch.distributions import ComposeTransform
 
+from ppl_genmodels.distributions.reverse_step import step_divergence
 from ppl_genmodels.errors import OptionError, ProgramError
 from ppl_genmodels.networks.sizes import check_size
 from ppl_genmodels.objectives.continuous_sites import continuous_layers, continuous_sites, to_site
+from ppl_genmodels.objectives.noise_times import Times, draw_times, fall, log_normal_times
 from ppl_genmodels.objectives.objective import Objective
 from ppl_genmodels.objectives.run import Run
 from ppl_genmodels.objectives.term import Term, called, named
 from ppl_genmodels.structure import Node
 from ppl_genmodels.transforms.probability_flow import ProbabilityFlow
 
-__all__ = ["denoising"]
+__all__ = ["bound_at_ends", "denoising"]
 
 Weight = Literal["elbo", "simple", "snr", "min_snr", "edm"]
-Times = Literal["uniform", "log_snr"]
 
 
 def denoising(*sites: str, weight: Weight = "elbo", steps: int | None = None, times: Times = "uniform") -> Objective:
@@ -39,47 +41,68 @@ def denoising(*sites: str, weight: Weight = "elbo", steps: int | None = None, ti
       :math:`\min(1, 5 e^{-\lambda})`, and by :math:`1 + e^{-\lambda} / s^2` with times of log-normal noise, where
       :math:`s` is the scale of the data.
 
-    The times of a run are spread evenly over [0, 1] from one random start; ``times="log_snr"`` spreads the log
-    signal-to-noise ratio evenly instead, which serves the bound with less variance. Values are taken as data: no
-    gradient passes to a guide.
+    The times of a run are spread evenly over [0, 1] from one random start. ``times="log_snr"`` spreads the log
+    signal-to-noise ratio evenly instead, and ``times="importance"`` draws those more often at which the loss has been
+    large; both leave the mean what it is, and serve the bound with less variance. Values are taken as data: no gradient
+    passes to a guide, nor to the layers after the diffusion, which are inverted first.
 
     Reduction: summed over a datum's sites and inner plates, averaged over particles and data; all but the bound are
     means over an event's numbers.
 
     Args:
-        *sites: Names of sites of the model whose distribution is a :class:`~ppl_genmodels.distributions.Diffusion`;
-            none means all of them.
+        *sites: Names of sites of the model whose distribution is a :class:`~ppl_genmodels.distributions.Diffusion`, or
+            a flow that begins with one; none means all of them.
         weight: One of the five.
         steps: Of the chain whose bound it is; None for continuous time. For ``"elbo"`` alone.
-        times: How times are spread; not for ``"edm"``, nor for chains.
+        times: How times are spread; not for ``"edm"``, which has its own.
 
     Raises:
         OptionError: When an option is none of those named, or not for this weight.
         UnknownNameError: When a run has no site of that name.
-        ProgramError: When a site is no diffusion.
+        ProgramError: When a site is no diffusion, or its denoiser learns the variance of a chain and no chain is asked
+            for.
 
     References:
         Kingma, Salimans, Poole and Ho (2021), Variational Diffusion Models, equations 13 to 18 and appendix I.1; Ho,
         Jain and Abbeel (2020), equation 14; Salimans and Ho (2022), section 4, for snr; Hang and others (2023),
-        Efficient Diffusion Training via Min-SNR Weighting Strategy; Karras and others (2022), table 1.
+        Efficient Diffusion Training via Min-SNR Weighting Strategy; Karras and others (2022), table 1; Nichol and
+        Dhariwal (2021), section 3.3, for importance.
 
     Example:
         >>> print(denoising("x", weight="simple"))
         -E[w |eps - eps(x_t,t)|²]
     """
-    if weight not in get_args(Weight):
-        raise OptionError(f"denoising: weight={weight!r}, expected one of {', '.join(map(repr, get_args(Weight)))}.")
-    if times not in get_args(Times):
-        raise OptionError(f"denoising: times={times!r}, expected 'uniform' or 'log_snr'.")
-    if steps is not None:
-        check_size("denoising", "steps", steps)
-        if weight != "elbo" or times != "uniform":
-            raise OptionError("denoising: steps are those of the chain whose bound is taken. Remedy: weight='elbo'.")
+    _check_options(weight, steps, times)
     shown = ",".join(sites) or "x"
     formula = f"-E[w |eps - eps({shown}_t,t)|²]"
     latex = r"-\mathbb{E}[w_t \|\epsilon - \hat\epsilon(x_t, t)\|^2]"
     values = partial(_values, sites, weight, steps, times)
     return Objective.of(Term(named("denoising", sites), formula, latex, values))
+
+
+def bound_at_ends(layer: Any, data: Tensor) -> Tensor:
+    r"""What the bound has beside the denoiser's part, in nats, of the batch shape of the data.
+
+    The log-density of data given their least noisy value, and minus the divergence of the noisiest from the base.
+    """
+    first, last = layer.denoiser.noising.log_snr(torch.arange(2, dtype=data.dtype, device=data.device))
+    decoded = -0.5 * layer.features * (math.log(2 * math.pi) + 1 - first)
+    return decoded - 0.5 * last.exp() * data.square().flatten(-len(layer.event_shape)).sum(-1)
+
+
+def _check_options(weight: str, steps: int | None, times: str) -> None:
+    for option, value, known in (("weight", weight, get_args(Weight)), ("times", times, get_args(Times))):
+        if value not in known:
+            raise OptionError(f"denoising: {option}={value!r}, expected one of {', '.join(map(repr, known))}.")
+    if steps is not None:
+        check_size("denoising", "steps", steps)
+        if weight != "elbo" or times == "log_snr":
+            raise OptionError(
+                "denoising: steps are those of the chain whose bound is taken. Remedy: weight='elbo', and times="
+                "'uniform' or 'importance'."
+            )
+    if weight == "edm" and times != "uniform":
+        raise OptionError(f"denoising: weight='edm' has times of its own, got times={times!r}. Remedy: leave it out.")
 
 
 def _values(sites: tuple[str, ...], weight: Weight, steps: int | None, times: Times, run: Run) -> Tensor:
@@ -89,98 +112,67 @@ def _values(sites: tuple[str, ...], weight: Weight, steps: int | None, times: Ti
 
 
 def _of_site(node: Node, flow: Any, weight: Weight, steps: int | None, times: Times, where: str) -> Tensor:
-    _, layer, context = continuous_layers(flow)[0]
-    if not isinstance(layer, ProbabilityFlow):
+    place, layer, context = continuous_layers(flow)[0]
+    if not isinstance(layer, ProbabilityFlow) or place:
         raise ProgramError(
-            f"{where}: the flow of site '{node['name']}' is no diffusion. Remedy: distributions.Diffusion(flow) for "
-            f"the site, or objectives.flow_matching() for this one."
+            f"{where}: the flow of site '{node['name']}' does not begin with a diffusion. Remedy: "
+            f"distributions.Diffusion(flow) for the site, or objectives.flow_matching() for this one."
         )
-    data = node["value"].detach().expand(flow.batch_shape + flow.event_shape)
-    denoise = partial(layer.denoiser, context=context)
-    batch = flow.batch_shape
-    if weight == "elbo":
-        lost = _chain(layer, denoise, data, batch, steps) if steps else _continuous(layer, denoise, data, batch, times)
-        return bound_at_ends(layer, data) - lost
-    spread = _log_normal(layer, data, batch) if weight == "edm" else _times(layer, data, batch, times)
-    error, log_snr = _squared_error(layer, denoise, data, spread.time)
-    return -_WEIGHTS[weight](log_snr, layer.denoiser.data_scale) * spread.weight * error / layer.features
+    data, stretched = _before_layers(node, flow, layer)
+    if weight != "elbo":
+        return -_weighed(layer, data, flow.batch_shape, context, weight, times)
+    lost = _lost(layer, data, flow.batch_shape, context, steps, times, where)
+    return bound_at_ends(layer, data) - lost - stretched
 
 
-def bound_at_ends(layer: Any, data: Tensor) -> Tensor:
-    r"""What the bound has beside the denoiser's part, in nats, of the batch shape of the data.
-
-    The log-density of data given their least noisy value, and minus the divergence of the noisiest from the base.
-    """
-    first, last = layer.denoiser.noising.log_snr(_both_ends(data))
-    decoded = -0.5 * layer.features * (math.log(2 * math.pi) + 1 - first)
-    return decoded - 0.5 * last.exp() * data.square().flatten(-len(layer.event_shape)).sum(-1)
-
-
-class _Spread(NamedTuple):
-    """Times, and what each must be weighed by to stand for evenly spread ones."""
-
-    time: Tensor
-    weight: Tensor
+@torch.no_grad()
+def _before_layers(node: Node, flow: Any, layer: Any) -> tuple[Tensor, Tensor]:
+    """The diffusion's own data, and the log-determinant of the layers after it."""
+    value = node["value"].expand(flow.batch_shape + flow.event_shape)
+    after = ComposeTransform(flow.transforms[1:])
+    data = after.inv(value)
+    stretched = after.log_abs_det_jacobian(data, value) if flow.transforms[1:] else data.new_zeros(flow.batch_shape)
+    return data.reshape(flow.batch_shape + layer.event_shape), stretched
 
 
-def _even(data: Tensor, batch: torch.Size) -> Tensor:
-    """Numbers in [0, 1), evenly spread over the batch from one random start."""
-    count = batch.numel()
-    places = torch.arange(count, dtype=data.dtype, device=data.device) / count
-    return ((places + torch.rand_like(places[:1])) % 1).reshape(batch)
+def _weighed(layer: Any, data: Tensor, batch: torch.Size, context: Any, weight: Weight, times: Times) -> Tensor:
+    """The weighed squared error, a mean over an event's numbers."""
+    denoiser = layer.denoiser
+    drawn = log_normal_times(denoiser, data, batch) if weight == "edm" else draw_times(denoiser, data, batch, times)
+    log_snr = denoiser.noising.log_snr(drawn.time)
+    error = _squared_error(denoiser, data, drawn.time, context) / layer.features
+    loss = _WEIGHTS[weight](log_snr, denoiser.data_scale) * error
+    return _remembered(denoiser, drawn.time, loss, times) * drawn.weight
 
 
-def _times(layer: Any, data: Tensor, batch: torch.Size, times: Times) -> _Spread:
-    even = _even(data, batch)
-    if times == "uniform":
-        return _Spread(even, torch.ones_like(even))
-    start, end = _ends(layer, data)
-    time = layer.denoiser.noising.time_of(start + even * (end - start)).detach()
-    return _Spread(time, (end - start) / _fall(layer, time))
+def _lost(
+    layer: Any, data: Tensor, batch: torch.Size, context: Any, steps: int | None, times: Times, where: str
+) -> Tensor:
+    """The divergences of all steps, or of continuous time, by what one time says of them."""
+    denoiser = layer.denoiser
+    drawn = draw_times(denoiser, data, batch, times)
+    if steps is None:
+        if denoiser.learned_variance:
+            raise ProgramError(f"{where}: the denoiser learns the variance of a chain's steps. Remedy: steps=1000.")
+        rate = -0.5 * fall(denoiser, drawn.time)
+        loss = rate * _squared_error(denoiser, data, drawn.time, context)
+    else:
+        time = (drawn.time * steps).floor().add(1).clamp(max=steps) / steps
+        loss = steps * step_divergence(denoiser, data, torch.randn_like(data), time, time - 1 / steps, context)
+    return _remembered(denoiser, drawn.time, loss, times) * drawn.weight
 
 
-def _log_normal(layer: Any, data: Tensor, batch: torch.Size) -> _Spread:
-    start, end = _ends(layer, data)
-    log_snr = -2 * (-1.2 + 1.2 * torch.randn(batch, dtype=data.dtype, device=data.device))
-    time = layer.denoiser.noising.time_of(log_snr.clamp(end, start))
-    return _Spread(time, torch.ones_like(time))
-
-
-def _ends(layer: Any, data: Tensor) -> tuple[Tensor, Tensor]:
-    start, end = layer.denoiser.noising.log_snr(_both_ends(data))
-    return start, end
-
-
-def _both_ends(data: Tensor) -> Tensor:
-    return torch.arange(2, dtype=data.dtype, device=data.device)
-
-
-def _fall(layer: Any, time: Tensor) -> Tensor:
-    """The slope of the log signal-to-noise ratio, which is negative."""
-    value, pull = torch.func.vjp(layer.denoiser.noising.log_snr, time)  # type: ignore[misc]
-    return pull(torch.ones_like(value))[0]
-
-
-def _squared_error(layer: Any, denoise: Any, data: Tensor, time: Tensor) -> tuple[Tensor, Tensor]:
-    """Of the noise, summed over events, and the log signal-to-noise ratio; both of the batch shape."""
+def _squared_error(denoiser: Any, data: Tensor, time: Tensor, context: Any) -> Tensor:
+    """Of the noise, summed over events."""
     noise = torch.randn_like(data)
-    found = denoise(layer.denoiser.noisy(data, noise, time), time)
-    error = (noise - found.noise).square().flatten(-len(layer.event_shape)).sum(-1)
-    return error, layer.denoiser.noising.log_snr(time)
+    found = denoiser(denoiser.noisy(data, noise, time), time, context)
+    return (noise - found.noise).square().flatten(data.dim() - denoiser.event_dim).sum(-1)
 
 
-def _continuous(layer: Any, denoise: Any, data: Tensor, batch: torch.Size, times: Times) -> Tensor:
-    spread = _times(layer, data, batch, times)
-    error, _ = _squared_error(layer, denoise, data, spread.time)
-    return -0.5 * _fall(layer, spread.time) * spread.weight * error
-
-
-def _chain(layer: Any, denoise: Any, data: Tensor, batch: torch.Size, steps: int) -> Tensor:
-    """The divergences of all steps by that of one, drawn evenly."""
-    time = (_even(data, batch) * steps).floor().add(1).clamp(max=steps) / steps
-    error, log_snr = _squared_error(layer, denoise, data, time)
-    earlier = layer.denoiser.noising.log_snr(time - 1 / steps)
-    return 0.5 * steps * torch.expm1(earlier - log_snr) * error
+def _remembered(denoiser: Any, time: Tensor, loss: Tensor, times: Times) -> Tensor:
+    if times == "importance" and torch.is_grad_enabled():
+        denoiser.importance.remember(time, loss)
+    return loss
 
 
 _WEIGHTS: dict[str, Callable[[Tensor, float], Tensor]] = {

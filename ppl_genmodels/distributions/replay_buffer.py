@@ -1,0 +1,84 @@
+r"""Chains that go on from one step of training to the next.
+
+Convention of this module: where the chains are is a buffer, changed in place, so that a traced step sees it and a
+checkpoint keeps it. It changes only where a gradient is taken.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ppl_genmodels.errors import OptionError
+
+__all__ = ["ReplayBuffer"]
+
+
+class ReplayBuffer(nn.Module):
+    r"""Where the chains of an energy are; some begin anew each time.
+
+    Args:
+        values: Where they begin, shape (chains, \*event), such as draws of the energy's start.
+        restart: Share of the chains taken that begin anew, at draws of the energy's start; 0 for none.
+
+    Raises:
+        OptionError: When there is no chain, or the share is not between 0 and 1.
+
+    References:
+        Tieleman (2008), Training Restricted Boltzmann Machines Using Approximations to the Likelihood Gradient, for
+        chains that go on; Du and Mordatch (2019), Implicit Generation and Modeling with Energy-Based Models, section 3.2,
+        for a buffer of more chains than a batch and for beginning anew.
+
+    Example:
+        >>> import pyro.distributions as dist
+        >>> buffer = ReplayBuffer(torch.zeros(100, 2))
+        >>> places, values = buffer.take(10, dist.Normal(torch.zeros(2), 1.0).to_event(1))
+        >>> buffer.keep(places, values + 1)
+        >>> buffer.values.sum(-1).count_nonzero()
+        tensor(10)
+    """
+
+    values: Tensor
+
+    def __init__(self, values: Tensor, restart: float = 0.05) -> None:
+        super().__init__()
+        if values.dim() < 1 or len(values) == 0:
+            raise OptionError(
+                f"ReplayBuffer: values have shape {tuple(values.shape)}, expected (chains, *event) with a chain or more. "
+                f"Remedy: start.sample((1000,))."
+            )
+        if not 0 <= restart <= 1:
+            raise OptionError(f"ReplayBuffer: restart={restart}, expected a share between 0 and 1. Remedy: 0.05.")
+        self.restart = restart
+        self.register_buffer("values", values.detach().clone())
+
+    def take(self, count: int, start: Any) -> tuple[Tensor, Tensor]:
+        r"""Some chains.
+
+        Args:
+            count: How many; where there are fewer, several begin at the same value.
+            start: The distribution that some begin anew from.
+
+        Returns:
+            Their places in the buffer, shape (count,), and their values, (count, \*event).
+        """
+        device = self.values.device
+        first = torch.randint(len(self.values), (1,), device=device)
+        places = (first + torch.arange(count, device=device)) % len(self.values)
+        anew = torch.rand(count, device=device) < self.restart
+        anew = anew.reshape(count, *(1 for _ in self.values.shape[1:]))
+        return places, torch.where(anew, start.sample((count,)), self.values[places])
+
+    def keep(self, places: Tensor, values: Tensor) -> None:
+        r"""Remembers where chains have got to, where a gradient is taken.
+
+        Args:
+            places: As :meth:`take` gave them.
+            values: Shape (count, \*event).
+        """
+        if torch.is_grad_enabled():
+            unique = len(self.values)
+            with torch.no_grad():
+                self.values.index_copy_(0, places[:unique], values[:unique].detach())
