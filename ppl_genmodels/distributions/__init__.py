@@ -6,7 +6,10 @@ Convention of this package: shapes follow torch; event dims are always declared.
 from ppl_genmodels.distributions.at_temperature import at_temperature
 from ppl_genmodels.distributions.augmented import Augmented
 from ppl_genmodels.distributions.diffusion import Diffusion
+from ppl_genmodels.distributions.energy import Energy
+from ppl_genmodels.distributions.energy_sum import EnergySum
 from ppl_genmodels.distributions.flow import Flow
+from ppl_genmodels.distributions.langevin import annealed_langevin, langevin
 from ppl_genmodels.distributions.level_categorical import LevelCategorical
 from ppl_genmodels.distributions.likelihood import (
     BernoulliLikelihood,
@@ -17,6 +20,7 @@ from ppl_genmodels.distributions.likelihood import (
 )
 from ppl_genmodels.distributions.mixture import Mixture
 from ppl_genmodels.distributions.quantized import CellUniform, Quantized
+from ppl_genmodels.distributions.replay_buffer import ReplayBuffer
 from ppl_genmodels.distributions.samplers import generate
 from ppl_genmodels.distributions.truncated_poisson import TruncatedPoisson
 
@@ -26,14 +30,19 @@ __all__ = [
     "CategoricalLikelihood",
     "CellUniform",
     "Diffusion",
+    "Energy",
+    "EnergySum",
     "Flow",
     "GaussianLikelihood",
     "LevelCategorical",
     "Likelihood",
     "Mixture",
     "Quantized",
+    "ReplayBuffer",
     "TruncatedPoisson",
+    "annealed_langevin",
     "at_temperature",
     "build_likelihood",
     "generate",
+    "langevin",
 ]

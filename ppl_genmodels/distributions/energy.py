@@ -34,18 +34,18 @@ class Energy(TorchDistribution):
     Args:
         network: From values, (\*batch, \*event), to energies in nats, (\*batch) or (\*batch, 1).
         event_shape: Shape of one value.
-        log_normalizer: :math:`\log Z` in nats, a number, a parameter that is learned, or a buffer that an estimate is put
-            into (:func:`~ppl_genmodels.inference.annealed_importance`); 0 says that densities are up to a factor.
+        log_normalizer: :math:`\log Z` in nats: a number, a parameter that is learned, or a buffer that an estimate by
+            :func:`~ppl_genmodels.inference.annealed_importance` is put into; with 0 densities are up to a factor.
         start: The distribution of where chains begin, of this event shape and without batch dims; by default standard
             normal, of the dtype and on the device of the network's first parameter.
         steps: Of the chains that draws are the ends of.
         step_size: Of the chains, in squared units of the values; a tensor for sizes of their own in each coordinate.
-        chains: Chains that go on through training, for ``contrastive_divergence(persistent=True)``; a part of the module
+        chains: Chains that go on through training, for ``contrastive_divergence(persistent=True)``; held by the module
             that holds the network.
 
     Raises:
-        OptionError: When ``steps`` or the event shape is no positive integer, the size is not positive, or the start has
-            another shape.
+        OptionError: When ``steps`` or a size of the event is no positive integer, the step's size is not positive, or
+            the start has another shape.
 
     References:
         LeCun and others (2006), A Tutorial on Energy-Based Learning, section 1.3; Du and Mordatch (2019), Implicit

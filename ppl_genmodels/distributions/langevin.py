@@ -42,8 +42,8 @@ def langevin(
 ) -> Tensor:
     r"""The ends of chains of so many steps.
 
-    A step of an adjusted chain is taken or refused so that the density stays as it is, whatever the step's size; without
-    that the chain's own density is off by what grows with the size.
+    A step of an adjusted chain is taken or refused so that the density stays as it is, whatever the step's size; that
+    of an unadjusted chain is off by what grows with the size.
 
     Args:
         log_density: From values to log-densities, up to a constant.

@@ -28,8 +28,8 @@ class ReplayBuffer(nn.Module):
 
     References:
         Tieleman (2008), Training Restricted Boltzmann Machines Using Approximations to the Likelihood Gradient, for
-        chains that go on; Du and Mordatch (2019), Implicit Generation and Modeling with Energy-Based Models, section 3.2,
-        for a buffer of more chains than a batch and for beginning anew.
+        chains that go on; Du and Mordatch (2019), Implicit Generation and Modeling with Energy-Based Models, section
+        3.2, for a buffer of more chains than a batch and for beginning anew.
 
     Example:
         >>> import pyro.distributions as dist
@@ -46,8 +46,8 @@ class ReplayBuffer(nn.Module):
         super().__init__()
         if values.dim() < 1 or len(values) == 0:
             raise OptionError(
-                f"ReplayBuffer: values have shape {tuple(values.shape)}, expected (chains, *event) with a chain or more. "
-                f"Remedy: start.sample((1000,))."
+                f"ReplayBuffer: values have shape {tuple(values.shape)}, expected (chains, *event) with a chain or "
+                f"more. Remedy: start.sample((1000,))."
             )
         if not 0 <= restart <= 1:
             raise OptionError(f"ReplayBuffer: restart={restart}, expected a share between 0 and 1. Remedy: 0.05.")

@@ -6,7 +6,7 @@ Convention of this module: a sampler goes from time 1, noise, to time 0, data, a
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from itertools import pairwise
 from typing import Any, Literal, get_args
 
@@ -77,6 +77,12 @@ def time_grid(steps: int, like: Tensor) -> Tensor:
     return torch.linspace(1.0, 0.0, steps + 1, dtype=like.dtype, device=like.device)
 
 
+def _steps(denoiser: Any, times: Tensor) -> Iterator[tuple[tuple[Tensor, Tensor], Tensor, Tensor]]:
+    """The times of each step, and the scales of data and noise at its end; those of all steps are computed at once."""
+    alphas, sigmas = denoiser.scales(times[1:])
+    return zip(pairwise(times), alphas, sigmas, strict=True)
+
+
 def _ancestral(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]) -> Tensor:
     for time, earlier in pairwise(times):
         mean, variance = reverse_step(denoiser, denoiser(value, time, *given), value, time, earlier)
@@ -85,17 +91,15 @@ def _ancestral(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor,
 
 
 def _ddim(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]) -> Tensor:
-    for time, earlier in pairwise(times):
+    for (time, _), alpha, sigma in _steps(denoiser, times):
         found = denoiser(value, time, *given)
-        alpha, sigma = denoiser.scales(earlier)
         value = alpha * found.data + sigma * found.noise
     return denoiser(value, times[-1], *given).data
 
 
 def _heun(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]) -> Tensor:
-    for time, earlier in pairwise(times):
+    for (time, earlier), alpha, sigma in _steps(denoiser, times):
         found = denoiser(value, time, *given)
-        alpha, sigma = denoiser.scales(earlier)
         length = sigma / alpha - found.sigma / found.alpha
         start = value / found.alpha
         guess = denoiser(alpha * (start + length * found.noise), earlier, *given)
@@ -105,9 +109,8 @@ def _heun(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]
 
 def _dpm_solver(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]) -> Tensor:
     before: tuple[Tensor, Tensor] | None = None
-    for time, earlier in pairwise(times):
+    for (time, _), alpha, sigma in _steps(denoiser, times):
         found = denoiser(value, time, *given)
-        alpha, sigma = denoiser.scales(earlier)
         length = (alpha.log() - sigma.log()) - (found.alpha.log() - found.sigma.log())
         data = found.data
         if before is not None:

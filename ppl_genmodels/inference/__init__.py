@@ -1,5 +1,6 @@
 """Engines: the training loop, posteriors of new data, samplers, checkpoints."""
 
+from ppl_genmodels.inference.annealed_importance import LogNormalizer, annealed_importance
 from ppl_genmodels.inference.callbacks import (
     EMA,
     Callback,
@@ -21,5 +22,7 @@ __all__ = [
     "Evaluations",
     "GradientClipping",
     "LearningRate",
+    "LogNormalizer",
+    "annealed_importance",
     "compile_step",
 ]

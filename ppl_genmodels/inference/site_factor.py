@@ -76,7 +76,7 @@ class SiteFactor:
         node = _chosen(latent, site)
         plates = [plate for each in nodes.values() for plate in plates_of(each)]
         factor = SiteFactor(model, args, kwargs, node, max((-plate.dim for plate in plates), default=0))
-        _check_plates(node, [each for name, each in nodes.items() if each["is_observed"] and name != node["name"]])
+        _check_plates(node, [each for name, each in nodes.items() if _counts(each) and name != node["name"]])
         return factor
 
     @property
@@ -126,9 +126,32 @@ class SiteFactor:
         given = poutine.condition(self.model, data={self.name: self.at_site(data)})
         with pyro.validation_enabled(False), pyro.plate(PARTICLES, count, dim=-1 - self.nesting):
             nodes = sample_sites(poutine.trace(given).get_trace(*self.args, **self.kwargs))
-        others = (node for name, node in nodes.items() if node["is_observed"] and name != self.name)
+        others = (node for name, node in nodes.items() if _counts(node) and name != self.name)
         total = sum((self._for_places(node) for node in others), torch.zeros_like(data[(...,) + (0,) * self._events]))
         return total.expand(count, *self.batch)
+
+    def check(self, data: Tensor) -> None:
+        """Checks that the model broadcasts: a particle's factor is that of a run alone.
+
+        Args:
+            data: Two or more values.
+
+        Raises:
+            ProgramError: When it is not, or when the model fails.
+        """
+        try:
+            together, alone = self(data), torch.cat([self(data[:1]), self(data[-1:])])
+        except (ValueError, RuntimeError, TypeError, IndexError) as error:
+            reason = (str(error) or type(error).__name__).splitlines()[0]
+        else:
+            ends = torch.stack([together[0], together[-1]])
+            if torch.allclose(ends, alone, 1e-3, 1e-3 * float(alone.abs().nan_to_num(posinf=0).max()), equal_nan=True):
+                return
+            reason = "several particles have not the densities that each has alone"
+        raise ProgramError(
+            f"the model does not broadcast over particles, which are a batch dim to the left of its plates: {reason}. "
+            f"Remedy: count the dims of '{self.name}' from the right, as in x[..., 0], x.flatten(-3) and x @ A.T."
+        )
 
     @property
     def _events(self) -> int:
@@ -150,6 +173,10 @@ class _Undrawn(Messenger):
         if msg["value"] is None and _is_diffusion(msg["fn"]):
             fn: Any = msg["fn"]
             msg["value"] = continuous_layers(fn)[0][1].base_loc.new_zeros(fn.batch_shape + fn.event_shape)
+
+
+def _counts(node: Node) -> bool:
+    return node["is_observed"] and not is_deterministic(node)
 
 
 def _is_diffusion(fn: Any) -> bool:

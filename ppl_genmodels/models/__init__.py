@@ -7,13 +7,17 @@ so that a plate of particles can stand to the left of all.
 
 from ppl_genmodels.models import catalogue
 from ppl_genmodels.models.binomial_diffusion import BinomialChain, BinomialDiffusion
+from ppl_genmodels.models.conditional_diffusion import ConditionalDiffusion
 from ppl_genmodels.models.continuous_flow import ContinuousFlow
 from ppl_genmodels.models.conv_vae import ConvVAE
 from ppl_genmodels.models.diffusion import Diffusion
 from ppl_genmodels.models.diffusion_chain import DiffusionChain
 from ppl_genmodels.models.eight_schools import EightSchools
+from ppl_genmodels.models.energy_model import EnergyModel
 from ppl_genmodels.models.flow_regression import FlowRegression
 from ppl_genmodels.models.glow import Glow
+from ppl_genmodels.models.grey_levels import GreyLevels
+from ppl_genmodels.models.image_diffusion import ImageDiffusion
 from ppl_genmodels.models.image_flow import ImageFlow
 from ppl_genmodels.models.priors import FlowPrior, Prior, VampPrior
 from ppl_genmodels.models.real_nvp import RealNVP
@@ -26,15 +30,19 @@ __all__ = [
     "Autoencoder",
     "BinomialChain",
     "BinomialDiffusion",
+    "ConditionalDiffusion",
     "ContinuousFlow",
     "ConvVAE",
     "Diffusion",
     "DiffusionChain",
     "EightSchools",
+    "EnergyModel",
     "FlowPrior",
     "FlowRegression",
     "Glow",
+    "GreyLevels",
     "HierarchicalRegression",
+    "ImageDiffusion",
     "ImageFlow",
     "LinearRegression",
     "Prior",

@@ -25,7 +25,7 @@ from ppl_genmodels.networks.denoiser import Predicts
 from ppl_genmodels.networks.sizes import check_sizes
 from ppl_genmodels.transforms import ProbabilityFlow
 
-__all__ = ["Diffusion"]
+__all__ = ["NOISINGS", "Diffusion", "diffusion_flow"]
 
 NOISINGS = {"cosine": CosineNoising, "linear": LinearNoising, "learned": LearnedNoising, "edm": EDMNoising}
 
@@ -44,6 +44,7 @@ class Diffusion(nn.Module):
         noising: ``"cosine"``, ``"linear"``, ``"learned"`` or ``"edm"``.
         predicts: What the network's output stands for.
         data_scale: The data's standard deviation, about.
+        learned_variance: Whether the variance of the chain's steps is learned, by ``denoising(steps=...)``.
         solver: Of the probability flow.
         steps: Of a solver that is not adaptive.
         trace: Of the probability flow's log-density: ``"exact"``, or ``"hutchinson"`` for many features.
@@ -74,17 +75,23 @@ class Diffusion(nn.Module):
         noising: str = "cosine",
         predicts: Predicts = "velocity",
         data_scale: float = 1.0,
+        learned_variance: bool = False,
         solver: str = "dopri5",
         steps: int = 20,
         trace: str = "exact",
     ) -> None:
         super().__init__()
-        shape = check_sizes("Diffusion", "event_shape", event_shape)
-        if noising not in NOISINGS:
-            raise OptionError(f"Diffusion: noising={noising!r}, expected one of {', '.join(map(repr, NOISINGS))}.")
-        network = _network(shape, width, blocks, scales)
-        denoiser = Denoiser(network, NOISINGS[noising](), predicts, len(shape), data_scale)
-        self.flow = ProbabilityFlow(denoiser, shape, solver=solver, steps=steps, trace=trace)
+        denoiser = {"noising": noising, "predicts": predicts, "data_scale": data_scale}
+        self.flow = diffusion_flow(
+            "Diffusion",
+            event_shape,
+            width,
+            blocks,
+            scales,
+            learned_variance=learned_variance,
+            solver={"solver": solver, "steps": steps, "trace": trace},
+            **denoiser,
+        )
 
     @classmethod
     def options_for(cls, data: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -146,11 +153,56 @@ class Diffusion(nn.Module):
         return samplers.generate(self.denoiser, noise, sampler, steps)
 
 
-def _network(shape: tuple[int, ...], width: int, blocks: int, scales: int) -> nn.Module:
+def diffusion_flow(
+    owner: str,
+    event_shape: Sequence[int],
+    width: int,
+    blocks: int,
+    scales: int,
+    noising: str,
+    predicts: Predicts,
+    data_scale: float,
+    learned_variance: bool = False,
+    context_features: int = 0,
+    solver: Mapping[str, Any] | None = None,
+) -> ProbabilityFlow:
+    """The probability flow of a new denoiser of vectors or images.
+
+    Args:
+        owner: Who asks, for messages.
+        event_shape: As :class:`Diffusion` has it.
+        width: As :class:`Diffusion` has it.
+        blocks: As :class:`Diffusion` has it.
+        scales: As :class:`Diffusion` has it.
+        noising: As :class:`Diffusion` has it.
+        predicts: As :class:`Diffusion` has it.
+        data_scale: As :class:`Diffusion` has it.
+        learned_variance: As :class:`Diffusion` has it.
+        context_features: Length of the denoiser's context; 0 for none.
+        solver: What :class:`~ppl_genmodels.transforms.Continuous` is told of the solver.
+
+    Raises:
+        OptionError: When a size is no positive integer, the shape is neither of vectors nor of images, or an option is
+            none of those named.
+
+    Example:
+        >>> flow = diffusion_flow("Diffusion", (1, 8, 8), 8, 1, 2, "cosine", "velocity", 1.0)
+        >>> type(flow.denoiser.network).__name__, flow.features
+        ('UNet', 64)
+    """
+    shape = check_sizes(owner, "event_shape", event_shape)
+    if noising not in NOISINGS:
+        raise OptionError(f"{owner}: noising={noising!r}, expected one of {', '.join(map(repr, NOISINGS))}.")
+    if len(shape) not in (1, 3):
+        raise OptionError(
+            f"{owner}: event_shape={shape}, expected (features,) or (channels, height, width). Remedy: reshape the "
+            f"data."
+        )
+    outputs = shape[0] * (2 if learned_variance else 1)
+    network: nn.Module
     if len(shape) == 1:
-        return TimeMLP(shape[0], width, blocks)
-    if len(shape) == 3:
-        return UNet(shape[0], [width * 2**scale for scale in range(scales)], blocks)
-    raise OptionError(
-        f"Diffusion: event_shape={shape}, expected (features,) or (channels, height, width). Remedy: reshape the data."
-    )
+        network = TimeMLP(shape[0], width, blocks, context_features, outputs)
+    else:
+        network = UNet(shape[0], [width * 2**scale for scale in range(scales)], blocks, context_features, outputs)
+    denoiser = Denoiser(network, NOISINGS[noising](), predicts, len(shape), data_scale, learned_variance)
+    return ProbabilityFlow(denoiser, shape, context_features, **(solver or {}))

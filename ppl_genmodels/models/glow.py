@@ -1,6 +1,6 @@
 r"""Glow: a flow of images by steps of actnorm, 1x1 convolution and affine coupling, on several scales.
 
-Convention of this module: sites, plate and guide as in :mod:`ppl_genmodels.models.image_flow`.
+Convention of this module: sites, plate and guide as in :mod:`ppl_genmodels.models.grey_levels`.
 """
 
 from __future__ import annotations

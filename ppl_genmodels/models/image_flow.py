@@ -1,17 +1,13 @@
-r"""What flows of images have in common: levels of pixels, and the guide that makes them continuous.
+r"""What flows of images have in common: the flow as the prior of a continuous image, and its dequantizing guide.
 
-Convention of this module: a latent site ``v``, the continuous image with values from 0 to the number of levels, whose
-prior is the flow; an observed site ``x``, the grey levels between 0 and 1 that are seen of it; both in the plate
-``data``. The evidence bound is one on the probability of the grey levels.
+Convention of this module: sites and plate as in :mod:`ppl_genmodels.models.grey_levels`.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import Any, Literal, get_args
 
-import numpy as np
-import pyro
 import pyro.distributions as dist
 import torch
 from pyro.distributions.torch_transform import ComposeTransformModule
@@ -19,9 +15,9 @@ from torch import Tensor, nn
 from torch.distributions.transforms import AffineTransform
 
 from ppl_genmodels.distributions import Flow
-from ppl_genmodels.distributions.quantized import CellUniform, Quantized, level_of
-from ppl_genmodels.errors import DataError, OptionError
-from ppl_genmodels.models.checks import check_dtype, check_rows, data_array, missing_data
+from ppl_genmodels.distributions.quantized import CellUniform, level_of
+from ppl_genmodels.errors import OptionError
+from ppl_genmodels.models.grey_levels import GreyLevels
 from ppl_genmodels.networks.sizes import check_sizes
 from ppl_genmodels.transforms.elementwise import Affine
 from ppl_genmodels.transforms.image_coupling import CheckerboardCoupling
@@ -36,7 +32,7 @@ LARGEST_SCALE = 3.0
 """How much a coupling may stretch: with more, a rare image has a gradient that overflows at high learning rates."""
 
 
-class ImageFlow(nn.Module):
+class ImageFlow(GreyLevels):
     r"""A flow of continuous images of which grey levels are seen.
 
     .. math:: v = K \, \sigma_\alpha(f(\epsilon)), \quad \epsilon \sim \mathcal N(0, I), \quad
@@ -74,50 +70,16 @@ class ImageFlow(nn.Module):
         dequantization: Dequantization,
         hidden: int,
     ) -> None:
-        super().__init__()
-        self.image_shape, self.levels, self.dequantization = tuple(image_shape), levels, dequantization
+        super().__init__(image_shape, levels)
+        self.dequantization = dequantization
         self.transform, self.pixels = ComposeTransformModule(list(transforms)), PixelSigmoid(levels)
         noise_shape = self.transform.inverse_shape(torch.Size(self.image_shape))
         self.register_buffer("zeros", torch.zeros(noise_shape), persistent=False)
-        Quantized(self.zeros, levels)
         self.dequantizer = nn.ModuleList(self._dequantizer(hidden))
 
     def density(self) -> Flow:
         """The distribution of a continuous image, with values from 0 to the number of levels."""
         return Flow(dist.Normal(self.zeros, 1.0).to_event(3), [self.transform, self.pixels])
-
-    def model(self, x: Tensor | None = None) -> Tensor:
-        """Draws an image, or conditions on images.
-
-        Args:
-            x: Data to condition on, grey levels between 0 and 1, ``(rows, channels, height, width)``; one image is
-                drawn by default.
-
-        Returns:
-            The images, observed or drawn.
-
-        Raises:
-            DataError: When the data have another shape or dtype, or are no grey levels.
-        """
-        rows = 1 if x is None else self._checked(x)
-        with pyro.plate("data", rows):
-            v = pyro.sample("v", self.density())
-            return pyro.sample("x", Quantized(v, self.levels).to_event(3), obs=x)
-
-    def guide(self, x: Tensor | None = None) -> Tensor:
-        """Continuous images whose cells are the grey levels.
-
-        Args:
-            x: Data, as for :meth:`model`.
-
-        Raises:
-            ProgramError: When there are no data.
-            DataError: When the data have another shape or dtype, or are no grey levels.
-        """
-        if x is None:
-            raise missing_data(self, "x")
-        with pyro.plate("data", self._checked(x)):
-            return pyro.sample("v", self.within_cells(x))
 
     def within_cells(self, x: Tensor) -> Any:
         """The distribution of the guide: of continuous images given grey levels, shape (rows, \\*image_shape)."""
@@ -138,52 +100,6 @@ class ImageFlow(nn.Module):
             CheckerboardCoupling(channels, hidden, Affine(LARGEST_SCALE), i % 2 == 1, context_channels=channels)
             for i in layers
         ]
-
-    def _checked(self, x: Tensor) -> int:
-        """The number of images.
-
-        Raises:
-            DataError: When they have another shape or dtype, or are no grey levels.
-        """
-        check_dtype(self, "x", x, like=self.zeros)
-        rows = check_rows(self, "x", x, self.image_shape)
-        if dist.is_validation_enabled():
-            inside = Quantized(x, self.levels).support.check(x) | x.isnan()
-            if not inside.all():
-                raise DataError(
-                    f"{type(self).__name__}: 'x' has {int((~inside).sum())} values that are none of the {self.levels} "
-                    f"grey levels 0, 1/{self.levels - 1}, ..., 1. Remedy: levels=..., the number of values that a "
-                    f"pixel can have, or divide levels from 0 to {self.levels - 1} by {self.levels - 1}."
-                )
-        return rows
-
-    @classmethod
-    def options_for(cls, data: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """``image_shape``, and the fewest ``levels`` that have every value, read off the array ``x``.
-
-        Raises:
-            UnknownNameError: When the data have no array ``x``.
-            DataError: When it is not of shape ``(rows, channels, height, width)``.
-        """
-        x = data_array(data, "x", cls.__name__)
-        if x.ndim != 4:
-            raise DataError(
-                f"{cls.__name__}: array 'x' has shape {x.shape}, expected (rows, channels, height, width). Remedy: "
-                f"x[:, None] for images without channels, x.reshape(-1, channels, height, width) for flat rows."
-            )
-        levels = fewest_levels(x)
-        return {"image_shape": x.shape[1:]} | ({} if levels is None else {"levels": levels})
-
-
-def fewest_levels(x: np.ndarray) -> int | None:
-    """The smallest number of levels, up to 256, whose grey levels between 0 and 1 hold all values; None without one.
-
-    Example:
-        >>> fewest_levels(np.array([0.0, 0.25, 1.0])), fewest_levels(np.array([0.0, 7.0]))
-        (5, None)
-    """
-    values = torch.from_numpy(np.unique(x[~np.isnan(x)]))
-    return next((k for k in range(2, 257) if Quantized(values, k).support.check(values).all()), None)
 
 
 def check_halves(owner: str, image_shape: Any, halvings: int) -> tuple[int, ...]:

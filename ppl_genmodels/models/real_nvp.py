@@ -1,6 +1,6 @@
 r"""RealNVP: a flow of images by affine couplings of checkerboards and of channels, on several scales.
 
-Convention of this module: sites, plate and guide as in :mod:`ppl_genmodels.models.image_flow`.
+Convention of this module: sites, plate and guide as in :mod:`ppl_genmodels.models.grey_levels`.
 """
 
 from __future__ import annotations

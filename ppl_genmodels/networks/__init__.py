@@ -5,8 +5,10 @@ because rows and particles stand there.
 """
 
 from ppl_genmodels.networks.bit_denoiser import BitDenoiser
+from ppl_genmodels.networks.classifier_free import ClassifierFree
 from ppl_genmodels.networks.conv import ConvDecoder, ConvEncoder
 from ppl_genmodels.networks.denoiser import Denoised, Denoiser
+from ppl_genmodels.networks.label_embedding import LabelEmbedding
 from ppl_genmodels.networks.mlp import MLP
 from ppl_genmodels.networks.noising import (
     CosineNoising,
@@ -24,12 +26,14 @@ from ppl_genmodels.networks.weight_sites import weight_sites
 __all__ = [
     "MLP",
     "BitDenoiser",
+    "ClassifierFree",
     "ConvDecoder",
     "ConvEncoder",
     "CosineNoising",
     "Denoised",
     "Denoiser",
     "EDMNoising",
+    "LabelEmbedding",
     "LearnedNoising",
     "LinearNoising",
     "Noising",

@@ -1,12 +1,15 @@
 """What is optimised: named terms over one shared run, and their weighted sums."""
 
 from ppl_genmodels.objectives.binomial_denoising import binomial_denoising
+from ppl_genmodels.objectives.contrastive_divergence import contrastive_divergence
 from ppl_genmodels.objectives.denoising import denoising
 from ppl_genmodels.objectives.evidence import elbo, entropy, iwae, kl, log_lik, log_prob, log_weight
 from ppl_genmodels.objectives.flow_matching import flow_matching
+from ppl_genmodels.objectives.noise_contrastive import noise_contrastive
 from ppl_genmodels.objectives.objective import Objective
 from ppl_genmodels.objectives.path_costs import jacobian_norm, kinetic_energy
 from ppl_genmodels.objectives.run import Run
+from ppl_genmodels.objectives.score_matching import score_matching
 from ppl_genmodels.objectives.term import Term
 from ppl_genmodels.schedules import Cosine, Cyclical, Exponential, Linear, Schedule
 
@@ -20,6 +23,7 @@ __all__ = [
     "Schedule",
     "Term",
     "binomial_denoising",
+    "contrastive_divergence",
     "denoising",
     "elbo",
     "entropy",
@@ -31,4 +35,6 @@ __all__ = [
     "log_lik",
     "log_prob",
     "log_weight",
+    "noise_contrastive",
+    "score_matching",
 ]

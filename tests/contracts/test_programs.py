@@ -85,6 +85,7 @@ EXAMPLES = {
         {"x": torch.eye(5, 4)},
         {"z_3": ("data",), "z_2": ("data",), "z_1": ("data",), "x": ("data",)},
     ),
+    "energy_model": Example({"data_dim": 3, "hidden": (8,), "steps": 2}, {"x": _regression()["x"]}, {"x": ("data",)}),
     "spline_flow": Example({"data_dim": 3, "layers": 1, "hidden": (8,)}, {"x": _regression()["x"]}, {"x": ("data",)}),
     "flow_regression": Example({"num_features": 3, "layers": 1, "hidden": (8,)}, _regression(), {"y": ("data",)}),
     "linear_regression": Example({"num_features": 3}, _regression(), {"intercept": (), "slope": (), "y": ("data",)}),
