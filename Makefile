@@ -60,7 +60,7 @@ $(BENCH_INSTALLED): pyproject.toml constraints.txt
 		--editable '.[benchmarks,dev]'
 	touch $@
 
-bench: $(BENCH_INSTALLED)  ## Measures this library beside hand-written torch, Pyro, Pixyz, NumPyro, Zuko and normflows
+bench: $(BENCH_INSTALLED)  ## Measures this library beside hand-written torch, Pyro, Pixyz, NumPyro, Zuko, normflows, diffusers
 	$(BENCH)/bin/python -m benchmarks $(ARGS)
 
 reproduce: $(INSTALLED)  ## Repeats a published experiment: NAME=aevb-mnist DATA_DIR=folder

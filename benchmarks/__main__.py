@@ -11,7 +11,9 @@ from typing import Any
 
 from benchmarks.machine import described, interleaved, pin
 
-PARTS = ("steps", "products", "alone", "short_fits", "growth", "estimators", "flows")
+PARTS = ("steps", "products", "alone", "short_fits", "growth", "estimators", "flows", "denoisers")
+ON_CPU = ("estimators", "flows", "denoisers")
+"""Parts that are measured there whatever the device."""
 
 
 def main() -> None:
@@ -65,7 +67,7 @@ def measure(only: list[str], rounds: int, device: str) -> dict[str, Any]:
     Raises:
         SystemExit: When a name is neither a part nor a case.
     """
-    from benchmarks import alone, estimators, flows, growth, products, short_fits, steps
+    from benchmarks import alone, denoisers, estimators, flows, growth, products, short_fits, steps
     from benchmarks.tasks import CASES
 
     unknown = set(only) - {*PARTS, *CASES}
@@ -80,6 +82,7 @@ def measure(only: list[str], rounds: int, device: str) -> dict[str, Any]:
         "growth": lambda: growth.measure(_fewer(rounds), device),
         "estimators": lambda: estimators.measure(_fewer(rounds)),
         "flows": lambda: flows.measure(_fewer(rounds)),
+        "denoisers": lambda: denoisers.measure(_fewer(rounds)),
     }
     wanted = [part for part in PARTS if not only or part in only or (part == "steps" and cases)]
     found = {part: parts[part]() for part in wanted}
@@ -89,18 +92,17 @@ def measure(only: list[str], rounds: int, device: str) -> dict[str, Any]:
         "growth": interleaved(device, _fewer(rounds)),
         "estimators": interleaved("cpu", _fewer(rounds)),
         "flows": interleaved("cpu", _fewer(rounds)),
+        "denoisers": interleaved("cpu", _fewer(rounds)),
     }
     machine = {
-        part: described(
-            "cpu" if part in ("estimators", "flows") else device, how.get(part, interleaved(device, rounds))
-        )
+        part: described("cpu" if part in ON_CPU else device, how.get(part, interleaved(device, rounds)))
         for part in found
     }
     return {"machine": machine} | found
 
 
 def _fewer(rounds: int) -> int:
-    """For the growth, the handlers and the flows, which are many and differ by large ratios."""
+    """For the growth, the handlers, the flows and the denoisers, which are many and differ by large ratios."""
     return -(-rounds // 3)
 
 

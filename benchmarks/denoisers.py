@@ -22,12 +22,13 @@ from ppl_genmodels.distributions.samplers import generate
 from ppl_genmodels.inference import compile_step
 from ppl_genmodels.objectives import denoising
 
-__all__ = ["DIFFUSERS", "EVALUATIONS", "HAND", "MODES", "OURS", "SAMPLERS", "TRAINING", "measure", "sampling_ways"]
+__all__ = ["DIFFUSERS", "EVALUATIONS", "HAND", "LOWERED", "MODES", "OURS", "SAMPLERS", "TRAINING", "measure"]
 
 OURS, HAND, DIFFUSERS = "ppl_genmodels", "torch by hand", "diffusers"
 TRAINING = "training step"
 SAMPLERS = ("ddim", "dpm_solver", "ancestral")
-MODES = {f"{OURS}, eager": "off", f"{OURS}, traced": "trace", f"{OURS}, lowered": "inductor"}
+LOWERED = f"{OURS}, lowered"
+MODES = {f"{OURS}, eager": "off", f"{OURS}, traced": "trace", LOWERED: "inductor"}
 EVALUATIONS = 20
 """Of the network, for one batch of draws."""
 
@@ -49,16 +50,18 @@ def measure(rounds: int) -> dict[str, dict[str, Rounds]]:
     return found
 
 
-def training_ways(case: Case) -> dict[str, Way]:
+def training_ways(case: Case, learning_rate: float = 1e-3) -> dict[str, Way]:
     """A step on the mean squared error of the noise: by hand, and this library's program in each mode."""
-    ways = {HAND: by_hand(case)} | ({f"{HAND}, compiled": by_hand(case, True)} if case.compiled else {})
-    return ways | {name: program_way(case, mode) for name, mode in MODES.items()}
+    ways = {HAND: by_hand(case, learning_rate)}
+    if case.compiled:
+        ways[f"{HAND}, compiled"] = by_hand(case, learning_rate, compiled=True)
+    return ways | {name: program_way(case, mode, learning_rate) for name, mode in MODES.items()}
 
 
-def by_hand(case: Case, compiled: bool = False) -> Way:
+def by_hand(case: Case, learning_rate: float, compiled: bool = False) -> Way:
     """A loop as a tutorial has it: random steps, noisy data by a table of scales, the squared error of the noise."""
     network: nn.Module = case.program().denoiser.network
-    optimizer = torch.optim.Adam(network.parameters(), 1e-3, fused=True)
+    optimizer = torch.optim.Adam(network.parameters(), learning_rate, fused=True)
     kept = torch.cumprod(1 - torch.linspace(FIRST_RATE, LAST_RATE, NOISE_STEPS), 0)
     of_data, of_noise = kept.sqrt(), (1 - kept).sqrt()
     batches = itertools.cycle(case.batches())
@@ -82,10 +85,10 @@ def by_hand(case: Case, compiled: bool = False) -> Way:
     return Way(train)
 
 
-def program_way(case: Case, mode: Any) -> Way:
+def program_way(case: Case, mode: Any, learning_rate: float) -> Way:
     """``compile_step`` on the program with the denoising objective."""
     program, batches = case.program(), itertools.cycle(case.batches())
-    optimizer = torch.optim.Adam(program.parameters(), 1e-3, fused=True)
+    optimizer = torch.optim.Adam(program.parameters(), learning_rate, fused=True)
     step = compile_step(denoising(weight="simple"), program, optimizer, mode)
     return Way(lambda: -step(next(batches)).item())
 

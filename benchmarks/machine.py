@@ -14,7 +14,7 @@ from collections.abc import Callable
 
 __all__ = ["clock", "described", "interleaved", "pin"]
 
-PACKAGES = ("torch", "pyro-ppl", "pixyz", "numpyro", "jax", "zuko", "normflows")
+PACKAGES = ("torch", "pyro-ppl", "pixyz", "numpyro", "jax", "zuko", "normflows", "diffusers")
 THREADS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 

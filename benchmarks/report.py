@@ -26,6 +26,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "growth": ("growth", table.growth),
     "estimators": ("estimators", table.estimators),
     "flows": ("flows", table.flows),
+    "denoisers": ("denoisers", table.denoisers),
 }
 """File name, the results it shows, and how."""
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from benchmarks import denoisers as denoising
 from benchmarks.alone import Alone
 from benchmarks.estimator_programs import PROGRAMS
 from benchmarks.estimators import MODES, PLAIN
@@ -20,7 +21,18 @@ from benchmarks.short_fits import STEPS, Fits
 from benchmarks.steps import GROUPS
 from benchmarks.ways import REFERENCE, WAYS
 
-__all__ = ["estimators", "flows", "growth", "markdown", "memory", "products", "short_fits", "start_up", "steps"]
+__all__ = [
+    "denoisers",
+    "estimators",
+    "flows",
+    "growth",
+    "markdown",
+    "memory",
+    "products",
+    "short_fits",
+    "start_up",
+    "steps",
+]
 
 
 def markdown(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
@@ -123,6 +135,23 @@ def flows(found: Mapping[str, Mapping[str, Any]]) -> str:
             f"Without gradients:\n\n{markdown(head, rows)}",
             f"Steps of maximum likelihood:\n\n{markdown([f'{OURS}, eager = 1', *ways], steps)}",
             f"What was compared:\n\n{markdown(['parameters', *LIBRARIES], sizes)}",
+        ]
+    )
+
+
+def denoisers(found: Mapping[str, Mapping[str, Rounds]]) -> str:
+    """A table of training steps, and one of sampling."""
+    cases = list(found[denoising.TRAINING])
+    ways = dict.fromkeys(way for rounds in found[denoising.TRAINING].values() for way in rounds)
+    names = [way for way in ways if way != denoising.HAND]
+    steps = [[case, *(_cell(found[denoising.TRAINING][case], way) for way in names)] for case in cases]
+    draws = [
+        [case, *(_cell(found[sampler][case], denoising.DIFFUSERS) for sampler in denoising.SAMPLERS)] for case in cases
+    ]
+    return "\n\n".join(
+        [
+            f"Training steps:\n\n{markdown([f'step, {denoising.HAND} = 1', *names], steps)}",
+            f"Sampling:\n\n{markdown([f'{denoising.DIFFUSERS}, {denoising.OURS} = 1', *denoising.SAMPLERS], draws)}",
         ]
     )
 

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from benchmarks import denoisers
 from benchmarks.flows import LIBRARIES
 from benchmarks.flows import OURS as OUR_FLOWS
 from benchmarks.growth import per_site
@@ -105,6 +106,18 @@ def _flows(quantity: str) -> Callable[[Results], float]:
     return value
 
 
+def _trained_denoiser(results: Results) -> float:
+    """The largest median over all networks, lowered."""
+    cases = results[denoisers.TRAINING].values()
+    return max(paired(rounds, denoisers.LOWERED, denoisers.HAND).median for rounds in cases)
+
+
+def _sampled(results: Results) -> float:
+    """The largest median over all networks and samplers."""
+    cases = [rounds for sampler in denoisers.SAMPLERS for rounds in results[sampler].values()]
+    return max(paired(rounds, denoisers.OURS, denoisers.DIFFUSERS).median for rounds in cases)
+
+
 TARGETS = (
     Target(f"published sizes, the worst of them, to {REFERENCE}", 0.95, "steps", _worst(REFERENCE, PUBLISHED)),
     Target("published sizes, the worst of them, to Pyro", 0.70, "steps", _worst(PYRO, PUBLISHED)),
@@ -127,4 +140,6 @@ TARGETS = (
     Target("log-density of a flow, the worst of all, to Zuko and normflows", 1.0, "flows", _flows("log_prob")),
     Target("draws of a flow, the worst of all, to Zuko and normflows", 1.0, "flows", _flows("draws")),
     Target("training step of a flow, eager, the worst, to Zuko and normflows", 1.0, "flows", _flows("training step")),
+    Target(f"training step of a denoiser, the worst of all, to {REFERENCE}", 1.0, "denoisers", _trained_denoiser),
+    Target("sampling with a denoiser, the worst of all, to diffusers", 1.0, "denoisers", _sampled),
 )

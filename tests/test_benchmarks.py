@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import estimators, flows, interleaved, machine, report
+from benchmarks import denoiser_cases, denoisers, estimators, flows, interleaved, machine, report
 from benchmarks.estimator_programs import PROGRAMS
 from benchmarks.flow_cases import CASES, LAYERS, Case
 from benchmarks.interleaved import Way
@@ -49,6 +49,7 @@ MODULES = [
     if installed(NUMPYRO) or "numpyro" not in path.stem
     if flows.installed("normflows") or "normflows" not in path.stem
     if flows.installed("Zuko") or "zuko" not in path.stem
+    if denoisers.installed() or "diffusers" not in path.stem
 ]
 FLOWS = {family: Case(family, 784 if family == "Glow" else 4, rows=16) for family in LAYERS}
 
@@ -273,6 +274,80 @@ def test_every_family_of_flows_is_timed_and_what_a_library_lacks_is_a_dash():
     assert f"| {case} | 2.00 (2.00–2.00) | – | 2.00" in text["flows"]
     assert f"| {case} | 4,866 | 4,866 | – |" in text["flows"]
     assert "draws of a flow, the worst of all, to Zuko and normflows | 1.00 | 0.50 | reached" in text["targets"]
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("shape", [(3,), (1, 4, 4)])
+def test_a_step_of_a_denoiser_has_the_loss_of_the_loop_by_hand_in_expectation(shape):
+    case = denoiser_cases.Case(shape, rows=16, width=8)
+    with pyro.validation_enabled(False):
+        torch.manual_seed(0)
+        ways = [denoisers.by_hand(case, 0.0), denoisers.program_way(case, "trace", 0.0)]
+        hand, ours = (torch.tensor([way.step() for _ in range(400)]) for way in ways)
+    error = (hand - ours).std().item() / 400**0.5
+    assert abs((hand - ours).mean().item()) < 5 * error
+    assert 5 * error < 0.05 * hand.mean().item()
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+def test_every_way_to_train_a_denoiser_trains_it():
+    case = denoiser_cases.Case((3,), rows=64, width=8)
+    with pyro.validation_enabled(False):
+        torch.manual_seed(0)
+        found = {name: [way.step() for _ in range(60)] for name, way in denoisers.training_ways(case, 0.01).items()}
+    assert list(found) == [denoisers.HAND, *denoisers.MODES]
+    drops = {name: statistics.mean(losses[:10]) - statistics.mean(losses[-20:]) for name, losses in found.items()}
+    assert all(0.5 < drop / drops[denoisers.HAND] < 2 for drop in drops.values())
+    assert drops[denoisers.HAND] > 0.1
+
+
+@pytest.mark.parametrize("sampler", denoisers.SAMPLERS)
+def test_samplers_of_both_libraries_ask_the_network_equally_often_and_draw_the_same(sampler):
+    """Data of standard deviation 1/2, whose best denoiser is known; both are near the exact draws after many steps."""
+    if not denoisers.installed():
+        pytest.skip("diffusers is not installed")
+    from benchmarks.diffusers_samplers import diffusers_sampler
+    from ppl_genmodels.distributions.samplers import generate
+
+    calls = 0
+
+    class Best(torch.nn.Module):
+        def forward(self, x, time):
+            nonlocal calls
+            calls += 1
+            assert time.shape == (4000,)
+            alpha, sigma = denoiser.scales(time)
+            return sigma * x / (alpha**2 / 4 + sigma**2)
+
+    denoiser = denoiser_cases.Case((1,), rows=4, width=8).program().denoiser
+    denoiser.network = Best()
+    torch.manual_seed(0)
+    noise = torch.randn(4000, 1)
+    with torch.no_grad():
+        ours, count = generate(denoiser, noise, sampler, 199), calls
+        theirs = diffusers_sampler(denoiser.network, sampler, 200)(noise)
+    assert (count, calls) == (200, 400)
+    if sampler == "ancestral":
+        spread = 0.5 * 4 * (1 / (2 * 4000)) ** 0.5 + 0.02  # four standard errors, and what the steps leave
+        assert ours.std().item() == pytest.approx(0.5, abs=spread)
+        assert theirs.std().item() == pytest.approx(0.5, abs=spread)
+    else:
+        torch.testing.assert_close(ours, noise / 2, rtol=0, atol=0.1)
+        torch.testing.assert_close(ours, theirs, rtol=0, atol=0.1)
+
+
+def test_the_tables_of_denoisers_have_a_dash_where_diffusers_is_not_installed():
+    case, hand = "MLP", {denoisers.HAND: [1.0] * 3, denoisers.LOWERED: [0.5] * 3}
+    alone = {denoisers.OURS: [1.0] * 3}
+    found = {denoisers.TRAINING: {case: hand}} | {sampler: {case: alone} for sampler in denoisers.SAMPLERS}
+    text = report.printed({"denoisers": found})
+    assert "| MLP | 0.50 (0.50–0.50) |" in text["denoisers"]
+    assert "| MLP | – | – | – |" in text["denoisers"]
+    assert "the worst of all, to torch by hand | 1.00 | 0.50 | reached |" in text["targets"]
+    assert "to diffusers | 1.00 | not to be had |" in text["targets"]
+    both = alone | {denoisers.DIFFUSERS: [1.25] * 3}
+    text = report.printed({"denoisers": found | {sampler: {case: both} for sampler in denoisers.SAMPLERS}})
+    assert "to diffusers | 1.00 | 0.80 | reached |" in text["targets"]
 
 
 @pytest.mark.skipif(not hasattr(os, "sched_setaffinity"), reason="this system cannot pin a process")

@@ -27,6 +27,7 @@ from ppl_genmodels.diagnostics.information import (
 from ppl_genmodels.diagnostics.khat import describe_khat, plot_khat
 from ppl_genmodels.diagnostics.latent_map import describe_latent_map, plot_latent_map
 from ppl_genmodels.diagnostics.layers import describe_layers, plot_layers
+from ppl_genmodels.diagnostics.mmd import MMDTest, mmd_test
 from ppl_genmodels.diagnostics.predictive import describe_predictive, plot_predictive
 from ppl_genmodels.diagnostics.psis import pareto_k
 from ppl_genmodels.diagnostics.reconstructions import (
@@ -38,12 +39,16 @@ from ppl_genmodels.diagnostics.samples import describe_samples, plot_samples
 from ppl_genmodels.diagnostics.samples_and_data import describe_samples_and_data, plot_samples_and_data
 from ppl_genmodels.diagnostics.style import plain_figures
 from ppl_genmodels.diagnostics.traces import describe_pairs, describe_trace, plot_pair, plot_trace
+from ppl_genmodels.diagnostics.two_sample import ClassifierTwoSample, classifier_two_sample
 from ppl_genmodels.graph import program_graph
 
 __all__ = [
     "BitsPerDimension",
+    "ClassifierTwoSample",
     "GradientComparison",
+    "MMDTest",
     "bits_per_dimension",
+    "classifier_two_sample",
     "describe_calibration",
     "describe_density",
     "describe_evaluations",
@@ -64,6 +69,7 @@ __all__ = [
     "example_posterior",
     "gradients",
     "latent_information",
+    "mmd_test",
     "pareto_k",
     "plain_figures",
     "plot_calibration",

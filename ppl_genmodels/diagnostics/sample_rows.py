@@ -1,7 +1,7 @@
 r"""Samples as tables of numbers: what every comparison of two samples asks of its arguments.
 
-Convention of this module: a sample has the shape (rows, \*event), as an array, a tensor or a frame; a row is compared as
-one flat vector of double precision.
+Convention of this module: a sample has the shape (rows, \*event), as an array, a tensor or a frame; a row is taken
+as one flat vector of double precision.
 """
 
 from __future__ import annotations

@@ -8,6 +8,7 @@ from ppl_genmodels.inference.callbacks import (
     GradientClipping,
     LearningRate,
 )
+from ppl_genmodels.inference.diffusion_posterior import DiffusionPosterior, diffusion_posterior
 from ppl_genmodels.inference.draws import Draws
 from ppl_genmodels.inference.evaluations import Evaluations
 from ppl_genmodels.inference.graph_trace import CompileWarning
@@ -17,6 +18,7 @@ __all__ = [
     "EMA",
     "Callback",
     "CompileWarning",
+    "DiffusionPosterior",
     "Draws",
     "EarlyStopping",
     "Evaluations",
@@ -25,4 +27,5 @@ __all__ = [
     "LogNormalizer",
     "annealed_importance",
     "compile_step",
+    "diffusion_posterior",
 ]

@@ -1,7 +1,8 @@
 r"""The posterior of a site whose prior is a diffusion, given the rest of the program, by twisted particles.
 
 Convention of this module: particles go along the ancestral chain from time 1, noise, to time 0, data, and stand to the
-left of all plates; each place of the plates around the site has a posterior, weights and an evidence of its own.
+left of all plates; each place of the plates around the site has a posterior, weights and an evidence of its own. The
+variance of a step includes that of the data given the noisy value, as if they were normal, where none was learned.
 """
 
 from __future__ import annotations
@@ -19,8 +20,9 @@ from torch import Tensor
 from ppl_genmodels.distributions.reverse_step import reverse_step
 from ppl_genmodels.errors import ProgramError
 from ppl_genmodels.inference.draws import Draws
+from ppl_genmodels.inference.resampling import effective_size, successors, taken
 from ppl_genmodels.inference.site_factor import SiteFactor
-from ppl_genmodels.inference.twist import Twist, Twisted, information_grid
+from ppl_genmodels.inference.twist import Twist, Twisted, information_grid, remaining_variance
 from ppl_genmodels.networks.guided import pulled
 from ppl_genmodels.networks.sizes import check_size
 from ppl_genmodels.program import as_program
@@ -30,10 +32,6 @@ __all__ = ["DiffusionPosterior", "diffusion_posterior"]
 
 LOW = 0.05
 """Share of the particles below which an effective size is warned of."""
-
-NARROWEST = 0.5
-"""How much of its variance a factor may at most take from a step, relative to what is left: more would leave the weights
-without a variance where the curvature was misjudged."""
 
 
 @dataclass(frozen=True)
@@ -77,8 +75,8 @@ def diffusion_posterior(
 
     What multiplies the prior is the density of all other sites, :math:`p(x \mid y) \propto p(x) \, r(x)`: a likelihood
     of any kind, several of them, or a ``pyro.factor``. Particles follow the ancestral chain, pulled by the factor as it
-    is seen through the denoiser; weights correct what that leaves out, so that draws and evidence are exact in the limit
-    of many particles, for the chain of so many steps and its last denoised values as the prior.
+    is seen through the denoiser; weights correct what that leaves out, so that draws and evidence are exact in the
+    limit of many particles, for the prior that the chain of so many steps draws from.
 
     A part of the value that is known exactly (inpainting) is a ``Normal`` likelihood of it whose scale is the
     diffusion's least noise, 0.01 with most noisings; a smaller one asks for what the chain can not see.
@@ -105,7 +103,7 @@ def diffusion_posterior(
     References:
         Wu, Trippe, Naesseth, Blei and Cunningham (2023), Practical and Asymptotically Exact Conditional Sampling in
         Diffusion Models, algorithm 1; Sohl-Dickstein, Weiss, Maheswaranathan and Ganguli (2015), section 2.5, for the
-        multiplication.
+        multiplication; Bao, Li, Zhu and Zhang (2022), Analytic-DPM, theorem 1, for the variance of a step.
 
     Example:
         >>> import pyro
@@ -126,8 +124,10 @@ def diffusion_posterior(
     with torch.no_grad(), torch.random.fork_rng():
         torch.manual_seed(seed)
         factor = SiteFactor.of(as_program(program).model, args, kwargs, site)
-        denoiser, base = factor.layer.denoiser, factor.layer.base_loc
-        noise = torch.randn(particles + 2, *factor.batch, *factor.layer.event_shape, dtype=base.dtype, device=base.device)
+        denoiser, base = factor.denoiser, factor.layer.base_loc
+        noise = torch.randn(
+            particles + 2, *factor.batch, *factor.layer.event_shape, dtype=base.dtype, device=base.device
+        )
         factor.check(denoiser.data_scale * noise[:2])
         times = information_grid(denoiser, steps, base)
         _, sigma = denoiser.scales(times[0])
@@ -156,28 +156,34 @@ def _carried(twist: Twist, noisy: Tensor, times: Tensor) -> _Cloud:
 
 def _step(twist: Twist, cloud: _Cloud, time: Tensor, earlier: Tensor) -> _Cloud:
     """Resampling where it is due, and one step of the chain, pulled and weighted."""
-    size = _effective_size(cloud.log_weight)
+    size = effective_size(cloud.log_weight)
     chosen, weight, gained = _resampled(cloud.log_weight, size < len(cloud.noisy) / 2)
-    steps = [_taken(part, chosen) for part in _proposed(twist, cloud, time, earlier)]
-    prior, proposal = (dist.Normal(*moments, validate_args=False) for moments in (steps[:2], steps[2:]))
+    mean, toward, scale = (taken(part, chosen) for part in _proposed(twist, cloud, time, earlier))
+    prior, proposal = dist.Normal(mean, scale), dist.Normal(toward, scale)
     noisy = proposal.sample()
     seen = twist(noisy, earlier)
     ratio = (prior.log_prob(noisy) - proposal.log_prob(noisy)).flatten(weight.dim()).sum(-1)
-    weight = weight + ratio + seen.log_value - _taken(cloud.seen.log_value, chosen)
+    weight = weight + ratio + seen.log_value - taken(cloud.seen.log_value, chosen)
     weight = weight.nan_to_num(nan=-math.inf, neginf=-math.inf)  # once a particle's weight is zero it stays so
     return _Cloud(noisy, seen, weight, cloud.log_evidence + gained, [*cloud.sizes, size])
 
 
-def _proposed(twist: Twist, cloud: _Cloud, time: Tensor, earlier: Tensor) -> tuple[Tensor, Tensor, Tensor, Tensor]:
-    """Mean and scale of the chain's own step, and of the one that is drawn from, all of the particles' shape."""
-    denoiser, shape = twist.factor.layer.denoiser, cloud.noisy.shape
-    mean, variance = reverse_step(denoiser, cloud.seen.found, cloud.noisy, time, earlier)
-    if cloud.seen.found.widening is None:
-        variance = variance + twist.unknown(time, earlier)
-    toward, _ = reverse_step(denoiser, pulled(cloud.seen.found, cloud.seen.gradient), cloud.noisy, time, earlier)
-    narrowed = 1 + (variance * twist.narrowing(earlier)).clamp(max=NARROWEST)
-    parts = (mean, variance.sqrt(), mean + (toward - mean) / narrowed, (variance / narrowed).sqrt())
-    return tuple(part.expand(shape) for part in parts)  # type: ignore[return-value]
+def _proposed(twist: Twist, cloud: _Cloud, time: Tensor, earlier: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+    """Means of the chain's own step and of the one that is drawn from, and their scale, all of the particles' shape."""
+    denoiser, found = twist.factor.denoiser, cloud.seen.found
+    mean, variance = reverse_step(denoiser, found, cloud.noisy, time, earlier)
+    toward, _ = reverse_step(denoiser, pulled(found, cloud.seen.gradient), cloud.noisy, time, earlier)
+    if found.widening is None:
+        variance = variance + _variance_of_mean(denoiser, time, earlier)
+    shape = cloud.noisy.shape
+    return mean.expand(shape), toward.expand(shape), variance.sqrt().expand(shape)
+
+
+def _variance_of_mean(denoiser: Any, time: Tensor, earlier: Tensor) -> Tensor:
+    """What a step's variance lacks because its mean is that of the expected data and not of the data."""
+    alpha, _ = denoiser.scales(earlier)
+    share = -torch.expm1(denoiser.noising.log_snr(time) - denoiser.noising.log_snr(earlier))
+    return (alpha * share) ** 2 * remaining_variance(denoiser, time)
 
 
 def _resampled(log_weight: Tensor, due: Tensor) -> tuple[Tensor, Tensor, Tensor]:
@@ -190,34 +196,17 @@ def _resampled(log_weight: Tensor, due: Tensor) -> tuple[Tensor, Tensor, Tensor]
             "likelihood that is positive everywhere, or a factor that falls off instead of ending."
         )
     stay = torch.arange(count, device=due.device).reshape(-1, *(1,) * due.dim()).expand(log_weight.shape)
-    chosen = torch.where(due, _systematic(log_weight), stay)
+    chosen = torch.where(due, successors(log_weight), stay)
     zero = torch.zeros_like(gained)
     return chosen, torch.where(due, zero, log_weight), torch.where(due, gained, zero)
-
-
-def _systematic(log_weight: Tensor) -> Tensor:
-    """As many particles of each kind as its weight says, to within one; shape (particles, \\*batch)."""
-    count = len(log_weight)
-    upto = log_weight.softmax(0).cumsum(0).movedim(0, -1).contiguous()
-    places = torch.arange(count, device=upto.device) + torch.rand_like(upto[..., :1])
-    return torch.searchsorted(upto, places / count).clamp(max=count - 1).movedim(-1, 0)
-
-
-def _taken(value: Tensor, chosen: Tensor) -> Tensor:
-    index = chosen.reshape(*chosen.shape, *(1,) * (value.dim() - chosen.dim()))
-    return value.gather(0, index.expand(value.shape))
-
-
-def _effective_size(log_weight: Tensor) -> Tensor:
-    return (2 * log_weight.logsumexp(0) - (2 * log_weight).logsumexp(0)).exp()
 
 
 def _result(factor: SiteFactor, cloud: _Cloud, times: Tensor) -> DiffusionPosterior:
     """The particles, equally weighted and in random order, without the dims that are no plates of the site."""
     chosen, _, gained = _resampled(cloud.log_weight, torch.ones_like(cloud.log_evidence, dtype=torch.bool))
-    chosen = _taken(chosen, torch.rand_like(cloud.log_weight).argsort(0))
-    samples = factor.at_site(_taken(cloud.seen.found.data, chosen))
-    sizes = torch.stack([*cloud.sizes, _effective_size(cloud.log_weight)])
+    chosen = taken(chosen, torch.rand_like(cloud.log_weight).argsort(0))
+    samples = factor.at_site(taken(cloud.seen.found.data, chosen))
+    sizes = torch.stack([*cloud.sizes, effective_size(cloud.log_weight)])
     _warn_where_few(factor, sizes, len(samples), times)
     plates = sorted(plates_of(factor.node), key=lambda plate: plate.dim)
     shape = tuple(plate.size for plate in plates)
@@ -239,7 +228,7 @@ def _warn_where_few(factor: SiteFactor, sizes: Tensor, particles: int, times: Te
     of_all = f" ({places} of {sizes[0].numel()} places have below {LOW:.0%})" if sizes[0].numel() > 1 else ""
     warnings.warn(
         f"diffusion_posterior: at time {at.item():.2g} only {least.item():.1f} of {particles} particles of site "
-        f"'{factor.name}' counted{of_all}: the draws may miss parts of the posterior, and the evidence be wrong. Remedy: "
-        f"more steps, then more particles, or a wider likelihood.",
+        f"'{factor.name}' counted{of_all}: the draws may miss parts of the posterior, and the evidence be wrong. "
+        f"Remedy: more steps, then more particles, or a wider likelihood.",
         stacklevel=3,
     )

@@ -60,9 +60,7 @@ class SiteFactor:
     nesting: int
 
     @staticmethod
-    def of(
-        model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], site: str | None
-    ) -> SiteFactor:
+    def of(model: Callable[..., Any], args: tuple[Any, ...], kwargs: dict[str, Any], site: str | None) -> SiteFactor:
         """Reads the program by one run, in which nothing is integrated.
 
         Raises:
@@ -92,7 +90,12 @@ class SiteFactor:
     @property
     def layer(self) -> ProbabilityFlow:
         """The probability flow of the site."""
-        return continuous_layers(self.flow)[0][1]  # type: ignore[return-value]
+        return continuous_layers(self.flow)[0][1]
+
+    @property
+    def denoiser(self) -> Any:
+        """Its denoiser."""
+        return self.layer.denoiser
 
     @property
     def context(self) -> Tensor | None:
@@ -193,8 +196,8 @@ def _chosen(latent: dict[str, Node], site: str | None) -> Node:
         which = "no latent site has" if site is None else f"site '{site}' has not"
         inside = " for itself" if any(flow_of(node["fn"]) for node in latent.values()) else ""
         raise ProgramError(
-            f"{which} a diffusion as its distribution{inside}. Remedy: pyro.sample('x', Diffusion(flow)), inside plates "
-            f"for independent values."
+            f"{which} a diffusion as its distribution{inside}. Remedy: pyro.sample('x', Diffusion(flow)), inside "
+            f"plates for independent values."
         )
     others = [name for name in latent if name != found[0]]
     if others:
@@ -220,6 +223,6 @@ def _check_plates(node: Node, others: list[Node]) -> None:
         if missed:
             raise ProgramError(
                 f"site '{other['name']}' is outside plate '{missed[0]}', whose places would then share it and have no "
-                f"posteriors of their own. Remedy: put it into the plate, or make the plate of '{node['name']}' part of "
-                f"its event."
+                f"posteriors of their own. Remedy: put it into the plate, or make the plate of '{node['name']}' a part "
+                f"of its event."
             )

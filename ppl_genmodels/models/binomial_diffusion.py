@@ -133,7 +133,7 @@ class BinomialChain(nn.Module):
         return dist.Bernoulli(logits=log_odds).to_event(len(self.event_shape))
 
     def _noise_log_odds(self) -> Tensor:
-        return self.denoiser.rate.new_full(self.event_shape, self.denoiser.noise_log_odds)
+        return self.denoiser.noise_log_odds.expand(self.event_shape)
 
     def _time(self, number: int) -> Tensor:
         return self.denoiser.rate.new_full((), number / self.steps)

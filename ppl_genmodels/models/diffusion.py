@@ -6,7 +6,7 @@ Convention of this module: one observed site ``x`` in the plate ``data``, whose 
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -20,14 +20,28 @@ from ppl_genmodels.errors import OptionError
 from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import check_dtype, check_rows, data_array
 from ppl_genmodels.models.diffusion_chain import DiffusionChain
-from ppl_genmodels.networks import CosineNoising, Denoiser, EDMNoising, LearnedNoising, LinearNoising, TimeMLP, UNet
+from ppl_genmodels.networks import (
+    CosineNoising,
+    Denoiser,
+    EDMNoising,
+    LearnedNoising,
+    LinearNoising,
+    Noising,
+    TimeMLP,
+    UNet,
+)
 from ppl_genmodels.networks.denoiser import Predicts
 from ppl_genmodels.networks.sizes import check_sizes
 from ppl_genmodels.transforms import ProbabilityFlow
 
-__all__ = ["NOISINGS", "Diffusion", "diffusion_flow"]
+__all__ = ["Diffusion", "diffusion_flow", "noising_of"]
 
-NOISINGS = {"cosine": CosineNoising, "linear": LinearNoising, "learned": LearnedNoising, "edm": EDMNoising}
+NOISINGS: dict[str, Callable[[], Noising]] = {
+    "cosine": CosineNoising,
+    "linear": LinearNoising,
+    "learned": LearnedNoising,
+    "edm": EDMNoising,
+}
 
 
 @register("diffusion")
@@ -191,8 +205,6 @@ def diffusion_flow(
         ('UNet', 64)
     """
     shape = check_sizes(owner, "event_shape", event_shape)
-    if noising not in NOISINGS:
-        raise OptionError(f"{owner}: noising={noising!r}, expected one of {', '.join(map(repr, NOISINGS))}.")
     if len(shape) not in (1, 3):
         raise OptionError(
             f"{owner}: event_shape={shape}, expected (features,) or (channels, height, width). Remedy: reshape the "
@@ -204,5 +216,20 @@ def diffusion_flow(
         network = TimeMLP(shape[0], width, blocks, context_features, outputs)
     else:
         network = UNet(shape[0], [width * 2**scale for scale in range(scales)], blocks, context_features, outputs)
-    denoiser = Denoiser(network, NOISINGS[noising](), predicts, len(shape), data_scale, learned_variance)
+    denoiser = Denoiser(network, noising_of(owner, noising), predicts, len(shape), data_scale, learned_variance)
     return ProbabilityFlow(denoiser, shape, context_features, **(solver or {}))
+
+
+def noising_of(owner: str, name: str) -> Noising:
+    """A new noising by its name.
+
+    Raises:
+        OptionError: When there is none of that name.
+
+    Example:
+        >>> noising_of("Diffusion", "cosine")
+        CosineNoising()
+    """
+    if name not in NOISINGS:
+        raise OptionError(f"{owner}: noising={name!r}, expected one of {', '.join(map(repr, NOISINGS))}.")
+    return NOISINGS[name]()

@@ -6,12 +6,13 @@ between -1 and 1. Fit it by ``objectives.denoising()``, whose value bounds the l
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions.transforms import AffineTransform
 
 from ppl_genmodels.distributions import samplers
@@ -20,10 +21,12 @@ from ppl_genmodels.distributions.flow import Flow
 from ppl_genmodels.distributions.quantized import CellUniform, level_of
 from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import data_array
-from ppl_genmodels.models.diffusion import diffusion_flow
+from ppl_genmodels.models.diffusion import noising_of
 from ppl_genmodels.models.grey_levels import GreyLevels
+from ppl_genmodels.networks import Denoiser, LearnedNoising, UNet
 from ppl_genmodels.networks.denoiser import Predicts
 from ppl_genmodels.networks.sizes import check_sizes
+from ppl_genmodels.transforms import ProbabilityFlow
 
 __all__ = ["ImageDiffusion"]
 
@@ -40,7 +43,8 @@ class ImageDiffusion(GreyLevels):
         width: Channels of the finest scale.
         blocks: Residual blocks on each scale.
         scales: How often, less one, images are halved; each scale has twice the channels of the one before.
-        noising: As :class:`~ppl_genmodels.models.Diffusion` has it; the learned one serves the bound.
+        noising: As :class:`~ppl_genmodels.models.Diffusion` has it. The learned one begins with an eighth of a level's
+            cell and serves the bound; the others serve pictures, and their least noise is wide for 256 levels.
         predicts: What the network's output stands for.
         data_scale: The standard deviation of the pixels between -1 and 1, about.
         learned_variance: Whether the variance of the chain's steps is learned.
@@ -52,7 +56,8 @@ class ImageDiffusion(GreyLevels):
 
     References:
         Ho, Jain and Abbeel (2020), Denoising Diffusion Probabilistic Models; Song, Durkan, Murray and Ermon (2021),
-        Maximum Likelihood Training of Score-Based Diffusion Models, section 5, for the dequantization.
+        Maximum Likelihood Training of Score-Based Diffusion Models, section 5, for the dequantization; Kingma,
+        Salimans, Poole and Ho (2021), Variational Diffusion Models, appendix C, for periodic features of the pixels.
 
     Example:
         >>> from ppl_genmodels.objectives import denoising
@@ -70,25 +75,20 @@ class ImageDiffusion(GreyLevels):
         width: int = 32,
         blocks: int = 1,
         scales: int = 2,
-        noising: str = "cosine",
+        noising: str = "learned",
         predicts: Predicts = "velocity",
         data_scale: float = 0.5,
         learned_variance: bool = False,
         trace: str = "hutchinson",
     ) -> None:
         super().__init__(check_sizes("ImageDiffusion", "image_shape", image_shape, length=3), levels)
-        self.flow = diffusion_flow(
-            "ImageDiffusion",
-            self.image_shape,
-            width,
-            blocks,
-            scales,
-            noising,
-            predicts,
-            data_scale,
-            learned_variance,
-            solver={"trace": trace},
+        sizes = {"width": width, "blocks": blocks, "scales": scales}
+        network = _Phases(self.image_shape, levels, data_scale, 2 if learned_variance else 1, **sizes)
+        noise = (
+            LearnedNoising(2 * math.log(4 * levels)) if noising == "learned" else noising_of("ImageDiffusion", noising)
         )
+        denoiser = Denoiser(network, noise, predicts, 3, data_scale, learned_variance)
+        self.flow = ProbabilityFlow(denoiser, self.image_shape, trace=trace)
 
     @classmethod
     def options_for(cls, data: Mapping[str, np.ndarray]) -> dict[str, Any]:
@@ -130,3 +130,28 @@ class ImageDiffusion(GreyLevels):
         noise = torch.randn(rows, *self.image_shape, dtype=self.like.dtype, device=self.like.device)
         found = 0.5 * self.levels * (1 + samplers.generate(self.flow.denoiser, noise, sampler, steps))
         return found.floor().clamp(0, self.levels - 1) / (self.levels - 1)
+
+
+class _Phases(nn.Module):
+    """A U-net that is told the place of each pixel within the cell of its level, which it could not see so finely."""
+
+    def __init__(
+        self,
+        image_shape: Sequence[int],
+        levels: int,
+        data_scale: float,
+        copies: int,
+        width: int,
+        blocks: int,
+        scales: int,
+    ) -> None:
+        super().__init__()
+        self.levels, self.data_scale, channels = levels, data_scale, image_shape[0]
+        widths = [width * 2**scale for scale in range(scales)]
+        self.network = UNet(3 * channels, widths, blocks, outputs=copies * channels)
+
+    def forward(self, x: Tensor, time: Tensor) -> Tensor:
+        # The input is the noisy image over its scale, which is the data's where noise is so little that levels show.
+        phase = math.pi * self.levels * (self.data_scale * x + 1)
+        found: Tensor = self.network(torch.cat([x, phase.sin(), phase.cos()], -3), time)
+        return found

@@ -8,8 +8,6 @@ broadcasts to it. What is said of a bit are log-odds of 1 against 0.
 
 from __future__ import annotations
 
-import math
-
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import logsigmoid
@@ -59,8 +57,12 @@ class BitDenoiser(nn.Module):
         if not 0 < rate < 1:
             raise OptionError(f"BitDenoiser: rate={rate}, expected a probability between 0 and 1. Remedy: 0.5.")
         self.network, self.event_dim = network, event_dim
-        self.noise_log_odds = math.log(rate / (1 - rate))
         self.register_buffer("rate", torch.tensor(rate), persistent=False)
+
+    @property
+    def noise_log_odds(self) -> Tensor:
+        """The log-odds of a 1 in noise, a scalar."""
+        return self.rate.logit()
 
     def forward(self, noisy: Tensor, time: Tensor) -> Tensor:
         r"""The log-odds of the data given noisy bits, of their shape.

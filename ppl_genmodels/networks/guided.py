@@ -1,8 +1,8 @@
 r"""A denoiser pulled by the gradient of a log factor: guidance by a classifier, or by what was measured of the data.
 
 Convention of this module: values have the shape (\*batch, \*event); a log factor is in nats, of the batch shape, and
-that of one value does not depend on the others. Multiplying the density of the noisy values by a factor :math:`r_t` adds
-:math:`\nabla \log r_t(x_t)` to the score.
+that of one value does not depend on the others. Multiplying the density of the noisy values by a factor :math:`r_t`
+adds :math:`\nabla \log r_t(x_t)` to the score.
 """
 
 from __future__ import annotations
@@ -43,7 +43,8 @@ class Guided(nn.Module):
     References:
         Sohl-Dickstein, Weiss, Maheswaranathan and Ganguli (2015), section 2.5; Dhariwal and Nichol (2021), Diffusion
         Models Beat GANs on Image Synthesis, section 4, for noisy values; Ho and others (2022), Video Diffusion Models,
-        section 3.1, and Chung and others (2023), Diffusion Posterior Sampling, equation 11, for data.
+        section 3.1, and Chung and others (2023), Diffusion Posterior Sampling for General Noisy Inverse Problems,
+        section 3, for data.
 
     Example:
         >>> from ppl_genmodels.networks import CosineNoising, Denoiser, TimeMLP

@@ -12,7 +12,7 @@ from functools import partial
 from typing import Any, Literal, get_args
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 from torch.distributions import ComposeTransform
 
 from ppl_genmodels.distributions.reverse_step import step_divergence
@@ -59,8 +59,8 @@ def denoising(*sites: str, weight: Weight = "elbo", steps: int | None = None, ti
     Raises:
         OptionError: When an option is none of those named, or not for this weight.
         UnknownNameError: When a run has no site of that name.
-        ProgramError: When a site is no diffusion, or its denoiser learns the variance of a chain and no chain is asked
-            for.
+        ProgramError: When a site is no diffusion, when its denoiser learns the variance of a chain and no chain is
+            asked for, or when its noising is learned and the weight is not the bound's.
 
     References:
         Kingma, Salimans, Poole and Ho (2021), Variational Diffusion Models, equations 13 to 18 and appendix I.1; Ho,
@@ -105,6 +105,14 @@ def _check_options(weight: str, steps: int | None, times: str) -> None:
         raise OptionError(f"denoising: weight='edm' has times of its own, got times={times!r}. Remedy: leave it out.")
 
 
+def _check_noising(noising: nn.Module, where: str, weight: str) -> None:
+    if any(parameter.requires_grad for parameter in noising.parameters()):
+        raise ProgramError(
+            f"{where}: weight={weight!r} would teach the learned noising to ask easy questions. Remedy: weight='elbo', "
+            f"whose value no noising can cheat, or noising='cosine'."
+        )
+
+
 def _values(sites: tuple[str, ...], weight: Weight, steps: int | None, times: Times, run: Run) -> Tensor:
     where = called("denoising", sites)
     found = continuous_sites(run, sites, where, with_guide=False)
@@ -120,6 +128,7 @@ def _of_site(node: Node, flow: Any, weight: Weight, steps: int | None, times: Ti
         )
     data, stretched = _before_layers(node, flow, layer)
     if weight != "elbo":
+        _check_noising(layer.denoiser.noising, where, weight)
         return -_weighed(layer, data, flow.batch_shape, context, weight, times)
     lost = _lost(layer, data, flow.batch_shape, context, steps, times, where)
     return bound_at_ends(layer, data) - lost - stretched
