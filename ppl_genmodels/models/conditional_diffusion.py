@@ -22,6 +22,7 @@ from ppl_genmodels.models.checks import check_dtype, check_index, check_rows, da
 from ppl_genmodels.models.diffusion import diffusion_flow
 from ppl_genmodels.networks import ClassifierFree, LabelEmbedding
 from ppl_genmodels.networks.denoiser import Predicts
+from ppl_genmodels.networks.sizes import check_size
 
 __all__ = ["ConditionalDiffusion"]
 
@@ -43,6 +44,9 @@ class ConditionalDiffusion(nn.Module):
         predicts: As there.
         data_scale: As there.
         dropped: The probability with which a label is left out.
+        solver: As there.
+        steps: As there.
+        trace: As there.
 
     Raises:
         OptionError: When a size is no positive integer, the shape is neither of vectors nor of images, or an option is
@@ -73,10 +77,14 @@ class ConditionalDiffusion(nn.Module):
         predicts: Predicts = "velocity",
         data_scale: float = 1.0,
         dropped: float = 0.1,
+        solver: str = "dopri5",
+        steps: int = 20,
+        trace: str = "exact",
     ) -> None:
         super().__init__()
-        self.classes = classes
-        self.embedding = LabelEmbedding(classes, width, dropped)
+        self.classes = check_size("ConditionalDiffusion", "classes", classes)
+        context = check_size("ConditionalDiffusion", "width", width)
+        self.embedding = LabelEmbedding(classes, context, dropped)
         self.flow = diffusion_flow(
             "ConditionalDiffusion",
             event_shape,
@@ -86,7 +94,8 @@ class ConditionalDiffusion(nn.Module):
             noising,
             predicts,
             data_scale,
-            context_features=width,
+            context_features=context,
+            solver={"solver": solver, "steps": steps, "trace": trace},
         )
         self.register_buffer("logits", torch.zeros(classes), persistent=False)
 

@@ -31,7 +31,7 @@ from ppl_genmodels.networks import (
     UNet,
 )
 from ppl_genmodels.networks.denoiser import Predicts
-from ppl_genmodels.networks.sizes import check_sizes
+from ppl_genmodels.networks.sizes import check_size, check_sizes
 from ppl_genmodels.transforms import ProbabilityFlow
 
 __all__ = ["Diffusion", "diffusion_flow", "noising_of"]
@@ -205,6 +205,8 @@ def diffusion_flow(
         ('UNet', 64)
     """
     shape = check_sizes(owner, "event_shape", event_shape)
+    for name, size in (("width", width), ("blocks", blocks), ("scales", scales)):
+        check_size(owner, name, size)
     if len(shape) not in (1, 3):
         raise OptionError(
             f"{owner}: event_shape={shape}, expected (features,) or (channels, height, width). Remedy: reshape the "

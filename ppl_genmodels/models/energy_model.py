@@ -119,8 +119,11 @@ class _TiltedNormal(nn.Module):
         super().__init__()
         self.standard = ActNorm(features).requires_grad_(False)
         self.tilt = MLP(features, 1, hidden, activation=nn.SiLU)
-        for parameter in self.tilt.layers[-1].parameters():
-            nn.init.zeros_(parameter)
+        linear = [layer for layer in self.tilt.layers if isinstance(layer, nn.Linear)]
+        for layer in linear:
+            nn.init.kaiming_normal_(layer.weight, nonlinearity="relu")  # torch's own are too flat to bend soon
+        nn.init.zeros_(linear[-1].weight)
+        nn.init.zeros_(linear[-1].bias)
 
     @property
     def scale(self) -> Tensor:

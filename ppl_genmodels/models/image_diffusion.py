@@ -25,7 +25,7 @@ from ppl_genmodels.models.diffusion import noising_of
 from ppl_genmodels.models.grey_levels import GreyLevels
 from ppl_genmodels.networks import Denoiser, LearnedNoising, UNet
 from ppl_genmodels.networks.denoiser import Predicts
-from ppl_genmodels.networks.sizes import check_sizes
+from ppl_genmodels.networks.sizes import check_size, check_sizes
 from ppl_genmodels.transforms import ProbabilityFlow
 
 __all__ = ["ImageDiffusion"]
@@ -48,6 +48,8 @@ class ImageDiffusion(GreyLevels):
         predicts: What the network's output stands for.
         data_scale: The standard deviation of the pixels between -1 and 1, about.
         learned_variance: Whether the variance of the chain's steps is learned.
+        solver: Of the probability flow.
+        steps: Of a solver that is not adaptive.
         trace: Of the probability flow's log-density.
 
     Raises:
@@ -79,16 +81,19 @@ class ImageDiffusion(GreyLevels):
         predicts: Predicts = "velocity",
         data_scale: float = 0.5,
         learned_variance: bool = False,
+        solver: str = "dopri5",
+        steps: int = 20,
         trace: str = "hutchinson",
     ) -> None:
         super().__init__(check_sizes("ImageDiffusion", "image_shape", image_shape, length=3), levels)
-        sizes = {"width": width, "blocks": blocks, "scales": scales}
+        given = {"width": width, "blocks": blocks, "scales": scales}
+        sizes = {name: check_size("ImageDiffusion", name, size) for name, size in given.items()}
         network = _Phases(self.image_shape, levels, data_scale, 2 if learned_variance else 1, **sizes)
         noise = (
             LearnedNoising(2 * math.log(4 * levels)) if noising == "learned" else noising_of("ImageDiffusion", noising)
         )
         denoiser = Denoiser(network, noise, predicts, 3, data_scale, learned_variance)
-        self.flow = ProbabilityFlow(denoiser, self.image_shape, trace=trace)
+        self.flow = ProbabilityFlow(denoiser, self.image_shape, solver=solver, steps=steps, trace=trace)
 
     @classmethod
     def options_for(cls, data: Mapping[str, np.ndarray]) -> dict[str, Any]:

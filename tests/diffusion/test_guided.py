@@ -92,7 +92,9 @@ def test_context_widening_and_gradients_of_parameters_pass_through():
         torch.testing.assert_close(found.widening, plain.widening)
         assert not torch.allclose(found.data, plain.data)
         found.data.sum().backward()
-    assert all(parameter.grad.isfinite().all() for name, parameter in guided.named_parameters() if "importance" not in name)
+    assert all(
+        parameter.grad.isfinite().all() for name, parameter in guided.named_parameters() if "importance" not in name
+    )
 
 
 def test_what_it_cannot_know_is_refused():
