@@ -8,6 +8,7 @@ starts, as its last layer starts at zero.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -18,6 +19,8 @@ from ppl_genmodels.models import Diffusion
 __all__ = ["CASES", "FIRST_RATE", "LAST_RATE", "NOISE_STEPS", "Case"]
 
 NOISE_STEPS, FIRST_RATE, LAST_RATE = 1000, 1e-4, 0.02
+SHORT: dict[str, Any] = {"solver": "midpoint", "steps": 1, "trace": "hutchinson"}
+"""Of the log-density, which is evaluated once, before a program's first step, and never timed."""
 
 
 @dataclass(frozen=True)
@@ -50,11 +53,10 @@ class Case:
             >>> Case((2,), rows=3, width=8).program().generate(3, steps=2).shape
             torch.Size([3, 2])
         """
+        blocks = 3 if len(self.shape) == 1 else 1
         with torch.random.fork_rng(devices=[]):
             torch.manual_seed(0)
-            program = Diffusion(
-                self.shape, width=self.width, blocks=1 + 2 * (len(self.shape) == 1), noising="linear", predicts="noise"
-            )
+            program = Diffusion(self.shape, self.width, blocks, noising="linear", predicts="noise", **SHORT)
         moved(program)
         return program
 

@@ -118,7 +118,7 @@ for way, program in programs.items():
 pd.DataFrame(rows).set_index("learned by").T.round(3)
 
 # %%
-# The surface of the energy that was learned by telling data from noise, and above each density the draws of its chains.
+# Held-out points and the surface of one of the energies; then of each the draws of its chains above its density.
 
 figure, axes = plt.subplots(2, 4, figsize=(12.5, 6.4), layout="constrained")
 box, half = (-3.2, 5.2, -3.0, 4.0), 200
@@ -129,8 +129,8 @@ axes[0, 0].set(title="held-out points")
 with torch.no_grad():
     surface = -programs["telling from noise"].density().log_density(near).reshape(half, half).T
 levels = axes[1, 0].contourf(across, up, surface.clamp(max=20), levels=20, cmap="viridis_r")
-axes[1, 0].set(title="energy, from noise (nats)")
-figure.colorbar(levels, ax=axes[1, 0], location="bottom", shrink=0.8)
+axes[1, 0].set(title="energy, told from noise")
+figure.colorbar(levels, ax=axes[:, 0], location="left", shrink=0.7, label="energy (nats)")
 for (way, program), (above, below) in zip(programs.items(), axes[:, 1:].T, strict=True):
     with torch.no_grad():
         density = program.density().log_prob(near).exp().reshape(half, half).T

@@ -61,9 +61,10 @@ def show(
 
     loaded = None if data is None else load(data, split, binarize=binarize, images=images)
     found = {} if loaded is None else options_for(model, loaded.arrays)
-    structure = _structure(build_program(model, {**found, **parse_options(settings or ())}), loaded)
+    program = build_program(model, {**found, **parse_options(settings or ())})
+    structure = _structure(program, loaded)
     Console().print(_table(model, structure))
-    typer.echo(f"default objective: {objectives.elbo()}")
+    typer.echo(f"default objective: {objectives.default_objective(program)}")
     if graph is not None:
         graph.parent.mkdir(parents=True, exist_ok=True)
         graph.write_text(diagnostics.program_graph(structure))

@@ -29,7 +29,9 @@ def fit(
     split: Split = "train",
     binarize: Binarize = "none",
     images: Images = False,
-    objective: Annotated[Literal["elbo", "iwae"], typer.Option(help="The bound that is maximised.")] = "elbo",
+    objective: Annotated[
+        Literal["elbo", "iwae"] | None, typer.Option(help="The bound that is maximised; the program's own by default.")
+    ] = None,
     num_particles: Annotated[int, typer.Option(help="Draws of the latent sites for each datum.")] = 1,
     epochs: Annotated[int | None, typer.Option(help="Passes over the data; 20 by default.")] = None,
     steps: Annotated[int | None, typer.Option(help="Updates, instead of --epochs.")] = None,
@@ -61,7 +63,7 @@ def fit(
     fitted = workflow.fit(
         build_program(model, options, guide),
         loaded.data,
-        objective=getattr(objectives, objective)(),
+        objective=None if objective is None else getattr(objectives, objective)(),
         epochs=epochs,
         steps=steps,
         batch_size=batch_size,

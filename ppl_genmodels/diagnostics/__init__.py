@@ -1,8 +1,8 @@
-"""Looking at what was fitted: the bridge to ArviZ, one function per picture, and the report.
+"""Looking at what was fitted: the bridge to ArviZ, one function per picture, the report, and comparisons of samples.
 
 Convention of this package: the only place that imports ArviZ. Every ``plot_`` function takes a
-fitted program or an InferenceData, and the axes to draw on, and returns axes; ``describe_``
-functions say in a sentence what the picture of that name shows.
+fitted program, an InferenceData or a table, and the axes to draw on, and returns axes; ``describe_``
+functions say in a sentence what the picture of that name shows, ``describe_steps`` in a table.
 """
 
 from ppl_genmodels.diagnostics.bits import BitsPerDimension, bits_per_dimension

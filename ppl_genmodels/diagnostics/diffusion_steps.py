@@ -20,6 +20,7 @@ from pyro.distributions import Normal
 from torch import Tensor
 from torch.distributions import kl_divergence
 
+from ppl_genmodels.diagnostics.diffusion_noise import draw_noise, own_seed
 from ppl_genmodels.diagnostics.fitted_like import to_array
 from ppl_genmodels.diagnostics.sample_rows import Values, checked_rows
 from ppl_genmodels.diagnostics.style import new_axes, styled
@@ -133,9 +134,8 @@ class _Term(NamedTuple):
 @torch.no_grad()
 def _terms(flow: Any, data: Tensor, steps: int, context: Tensor | None, seed: int) -> Iterator[_Term]:
     heard = _Heard(flow.denoiser)
-    generator = torch.Generator(data.device).manual_seed(seed)
     times = time_grid(steps, flow.base_loc)
-    noise = torch.randn(data.shape, generator=generator, dtype=data.dtype, device=data.device)
+    noise = draw_noise(flow, len(data), torch.Generator(data.device).manual_seed(own_seed(seed)))
     nats, name = _of_prior(flow, data, times[0]), "prior"
     for time, earlier in pairwise(times):
         divergence = step_divergence(heard, data, noise, time, earlier, context)

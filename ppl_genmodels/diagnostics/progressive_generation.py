@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppl_genmodels.diagnostics.diffusion_noise import draw_noise, own_seed
 from ppl_genmodels.diagnostics.fitted_like import to_array
 from ppl_genmodels.diagnostics.images import as_images, event_shape, gray_limits, show_images
 from ppl_genmodels.diagnostics.observations import spread_index
@@ -94,19 +95,15 @@ def plot_progressive_generation(
 @torch.no_grad()
 def _estimates(flow: Any, rows: int, steps: int, context: Tensor | None, seed: int) -> list[Tensor]:
     """The expected data at every time of the ancestral chain, from 1 to 0."""
-    denoiser, base = flow.denoiser, flow.base_loc
-    generator = torch.Generator(base.device).manual_seed(seed)
-
-    def draw() -> Tensor:
-        return torch.randn(rows, *flow.event_shape, generator=generator, dtype=base.dtype, device=base.device)
-
-    times = time_grid(steps, base)
-    value, estimates = flow.base_scale().reshape(flow.event_shape) * draw(), []
+    denoiser, generator = flow.denoiser, torch.Generator(flow.base_loc.device).manual_seed(own_seed(seed))
+    times = time_grid(steps, flow.base_loc)
+    value = flow.base_scale().reshape(flow.event_shape) * draw_noise(flow, rows, generator)
+    estimates = []
     for time, earlier in pairwise(times):
         found = denoiser(value, time, context)
         estimates.append(found.data)
         mean, variance = reverse_step(denoiser, found, value, time, earlier)
-        value = mean + variance.sqrt() * draw()
+        value = mean + variance.sqrt() * draw_noise(flow, rows, generator)
     return [*estimates, denoiser(value, times[-1], context).data]
 
 

@@ -16,6 +16,7 @@ from matplotlib.axes import Axes
 from numpy.typing import NDArray
 from torch import Tensor
 
+from ppl_genmodels.diagnostics.diffusion_noise import draw_noise, own_seed
 from ppl_genmodels.diagnostics.mmd import mmd_test
 from ppl_genmodels.diagnostics.style import new_axes, styled
 from ppl_genmodels.diagnostics.two_sample import classifier_two_sample
@@ -142,8 +143,6 @@ def _tested(flow: Any, data: Any, sampler: Sampler, steps: int, context: Tensor 
 
 @torch.no_grad()
 def _drawn(flow: Any, rows: int, sampler: Sampler, steps: int, context: Tensor | None, seed: int) -> Tensor:
-    base = flow.base_loc
     with torch.random.fork_rng():
-        torch.manual_seed(seed)
-        noise = torch.randn(rows, *flow.event_shape, dtype=base.dtype, device=base.device)
-        return generate(flow.denoiser, noise, sampler, steps, context)
+        torch.manual_seed(own_seed(seed))
+        return generate(flow.denoiser, draw_noise(flow, rows), sampler, steps, context)

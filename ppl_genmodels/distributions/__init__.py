@@ -19,6 +19,7 @@ from ppl_genmodels.distributions.likelihood import (
     build_likelihood,
 )
 from ppl_genmodels.distributions.mixture import Mixture
+from ppl_genmodels.distributions.noisy_energy import NoisyEnergy
 from ppl_genmodels.distributions.quantized import CellUniform, Quantized
 from ppl_genmodels.distributions.replay_buffer import ReplayBuffer
 from ppl_genmodels.distributions.samplers import generate
@@ -37,6 +38,7 @@ __all__ = [
     "LevelCategorical",
     "Likelihood",
     "Mixture",
+    "NoisyEnergy",
     "Quantized",
     "ReplayBuffer",
     "TruncatedPoisson",

@@ -1,6 +1,7 @@
 """Engines: the training loop, posteriors of new data, samplers, checkpoints."""
 
 from ppl_genmodels.inference.annealed_importance import LogNormalizer, annealed_importance
+from ppl_genmodels.inference.binomial_posterior import BinomialPosterior, binomial_posterior
 from ppl_genmodels.inference.callbacks import (
     EMA,
     Callback,
@@ -16,6 +17,7 @@ from ppl_genmodels.inference.stepping import compile_step
 
 __all__ = [
     "EMA",
+    "BinomialPosterior",
     "Callback",
     "CompileWarning",
     "DiffusionPosterior",
@@ -26,6 +28,7 @@ __all__ = [
     "LearningRate",
     "LogNormalizer",
     "annealed_importance",
+    "binomial_posterior",
     "compile_step",
     "diffusion_posterior",
 ]

@@ -1,7 +1,7 @@
 r"""Diffusion given a label: draws of each class, more or less typical of it.
 
 Convention of this module: an observed site ``y``, the label, and an observed site ``x``, the datum given it, both in
-the plate ``data``. Fit it by ``objectives.denoising()``.
+the plate ``data``. It is fitted by ``objectives.denoising()``.
 """
 
 from __future__ import annotations
@@ -19,10 +19,11 @@ from ppl_genmodels.distributions import samplers
 from ppl_genmodels.distributions.diffusion import Diffusion as DiffusionDistribution
 from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import check_dtype, check_index, check_rows, data_array
-from ppl_genmodels.models.diffusion import diffusion_flow
+from ppl_genmodels.models.diffusion import denoising_for, diffusion_flow
 from ppl_genmodels.networks import ClassifierFree, LabelEmbedding
 from ppl_genmodels.networks.denoiser import Predicts
 from ppl_genmodels.networks.sizes import check_size
+from ppl_genmodels.objectives import Objective
 
 __all__ = ["ConditionalDiffusion"]
 
@@ -109,6 +110,10 @@ class ConditionalDiffusion(nn.Module):
         """
         x, y = data_array(data, "x", "ConditionalDiffusion"), data_array(data, "y", "ConditionalDiffusion")
         return {"event_shape": x.shape[1:], "data_scale": float(np.nanstd(x)), "classes": int(y.max()) + 1}
+
+    def default_objective(self) -> Objective:
+        """As :class:`~ppl_genmodels.models.Diffusion` has it."""
+        return denoising_for(self.flow.denoiser, "x")
 
     def density(self, y: Tensor) -> DiffusionDistribution:
         """The distribution of a datum given its label, of shape (rows,)."""

@@ -1,7 +1,7 @@
 r"""Diffusion models of vectors and of images: one network, seen as a distribution and as a chain of latent sites.
 
-Convention of this module: one observed site ``x`` in the plate ``data``, whose distribution is the diffusion. Fit it by
-``objectives.denoising()``, as its log-density takes many evaluations of the network.
+Convention of this module: one observed site ``x`` in the plate ``data``, whose distribution is the diffusion. It is
+fitted by ``objectives.denoising()``, as its log-density takes many evaluations of the network.
 """
 
 from __future__ import annotations
@@ -32,9 +32,13 @@ from ppl_genmodels.networks import (
 )
 from ppl_genmodels.networks.denoiser import Predicts
 from ppl_genmodels.networks.sizes import check_size, check_sizes
+from ppl_genmodels.objectives import Objective, denoising
 from ppl_genmodels.transforms import ProbabilityFlow
 
-__all__ = ["Diffusion", "diffusion_flow", "noising_of"]
+__all__ = ["Diffusion", "denoising_for", "diffusion_flow", "noising_of"]
+
+CHAIN_STEPS = 1000
+"""Of the chain whose variances are learned by default."""
 
 NOISINGS: dict[str, Callable[[], Noising]] = {
     "cosine": CosineNoising,
@@ -117,6 +121,10 @@ class Diffusion(nn.Module):
         """
         x = data_array(data, "x", "Diffusion")
         return {"event_shape": x.shape[1:], "data_scale": float(np.nanstd(x))}
+
+    def default_objective(self) -> Objective:
+        """The simple denoising error; the bound, where noising or variances are learned."""
+        return denoising_for(self.denoiser)
 
     @property
     def denoiser(self) -> Denoiser:
@@ -235,3 +243,17 @@ def noising_of(owner: str, name: str) -> Noising:
     if name not in NOISINGS:
         raise OptionError(f"{owner}: noising={name!r}, expected one of {', '.join(map(repr, NOISINGS))}.")
     return NOISINGS[name]()
+
+
+def denoising_for(denoiser: Denoiser, *sites: str) -> Objective:
+    """What a diffusion is fitted by unless told otherwise.
+
+    Example:
+        >>> denoising_for(diffusion_flow("Diffusion", (2,), 8, 1, 1, "cosine", "velocity", 1.0).denoiser)
+        -E[w |eps - eps(x_t,t)|²]
+    """
+    if denoiser.learned_variance:
+        return denoising(*sites, steps=CHAIN_STEPS, times="importance")
+    if any(parameter.requires_grad for parameter in denoiser.noising.parameters()):
+        return denoising(*sites, times="importance")
+    return denoising(*sites, weight="simple")

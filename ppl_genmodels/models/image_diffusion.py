@@ -1,7 +1,7 @@
 r"""Diffusion of images with levels: the probability of grey levels, as flows of images and VAEs give it.
 
 Convention of this module: sites and plate as in :mod:`ppl_genmodels.models.grey_levels`; the diffusion has its pixels
-between -1 and 1. Fit it by ``objectives.denoising()``, whose value bounds the log-probability of the levels.
+between -1 and 1. It is fitted by ``objectives.denoising()``, whose value bounds the log-probability of the levels.
 """
 
 from __future__ import annotations
@@ -21,11 +21,12 @@ from ppl_genmodels.distributions.flow import Flow
 from ppl_genmodels.distributions.quantized import CellUniform, level_of
 from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import data_array
-from ppl_genmodels.models.diffusion import noising_of
+from ppl_genmodels.models.diffusion import denoising_for, noising_of
 from ppl_genmodels.models.grey_levels import GreyLevels
 from ppl_genmodels.networks import Denoiser, LearnedNoising, UNet
 from ppl_genmodels.networks.denoiser import Predicts
 from ppl_genmodels.networks.sizes import check_size, check_sizes
+from ppl_genmodels.objectives import Objective
 from ppl_genmodels.transforms import ProbabilityFlow
 
 __all__ = ["ImageDiffusion"]
@@ -105,6 +106,10 @@ class ImageDiffusion(GreyLevels):
         """
         options = super().options_for(data)
         return options | {"data_scale": 2 * float(np.nanstd(data_array(data, "x", cls.__name__)))}
+
+    def default_objective(self) -> Objective:
+        """As :class:`~ppl_genmodels.models.Diffusion` has it."""
+        return denoising_for(self.flow.denoiser, "v")
 
     def density(self) -> Flow:
         """The distribution of a continuous image, with values from 0 to the number of levels."""

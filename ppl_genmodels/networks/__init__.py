@@ -10,6 +10,7 @@ from ppl_genmodels.networks.conv import ConvDecoder, ConvEncoder
 from ppl_genmodels.networks.denoiser import Denoised, Denoiser
 from ppl_genmodels.networks.guided import Guided
 from ppl_genmodels.networks.label_embedding import LabelEmbedding
+from ppl_genmodels.networks.energy_gradient import EnergyGradient
 from ppl_genmodels.networks.mlp import MLP
 from ppl_genmodels.networks.noising import (
     CosineNoising,
@@ -34,6 +35,7 @@ __all__ = [
     "Denoised",
     "Denoiser",
     "EDMNoising",
+    "EnergyGradient",
     "Guided",
     "LabelEmbedding",
     "LearnedNoising",

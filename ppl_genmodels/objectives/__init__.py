@@ -2,6 +2,7 @@
 
 from ppl_genmodels.objectives.binomial_denoising import binomial_denoising
 from ppl_genmodels.objectives.contrastive_divergence import contrastive_divergence
+from ppl_genmodels.objectives.default import default_objective
 from ppl_genmodels.objectives.denoising import denoising
 from ppl_genmodels.objectives.evidence import elbo, entropy, iwae, kl, log_lik, log_prob, log_weight
 from ppl_genmodels.objectives.flow_matching import flow_matching
@@ -24,6 +25,7 @@ __all__ = [
     "Term",
     "binomial_denoising",
     "contrastive_divergence",
+    "default_objective",
     "denoising",
     "elbo",
     "entropy",

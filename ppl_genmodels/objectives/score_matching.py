@@ -14,8 +14,10 @@ from typing import Any, Literal, get_args
 import torch
 from torch import Tensor
 
-from ppl_genmodels.errors import OptionError
-from ppl_genmodels.objectives.energy_sites import chosen_sites, data_of, has_energy, scaled
+from ppl_genmodels.distributions import NoisyEnergy
+from ppl_genmodels.errors import OptionError, ProgramError
+from ppl_genmodels.networks import Denoiser
+from ppl_genmodels.objectives.energy_sites import chosen_sites, data_of, energy_of, has_energy, scaled
 from ppl_genmodels.objectives.noise_times import even
 from ppl_genmodels.objectives.objective import Objective
 from ppl_genmodels.objectives.run import Run
@@ -38,7 +40,8 @@ def score_matching(
     - ``"sliced"``: the trace estimated by one direction of random signs, :math:`v^\top \nabla s(x) \, v`; its mean is
       the implicit value.
     - ``"denoising"``: :math:`-\tfrac12 \|\sigma s(x + \sigma \epsilon) + \epsilon\|^2` with noise :math:`\epsilon`, the
-      error weighted by :math:`\sigma^2`. Its optimum is the density of data with that noise.
+      error weighted by :math:`\sigma^2`. Its optimum is the density of data with that noise. For a
+      :class:`~ppl_genmodels.distributions.NoisyEnergy` at all of its levels, each of which has a score of its own.
 
     The first two need a score that can be differentiated once more: networks with smooth activations, such as SiLU.
     Values are taken as data: no gradient passes to a guide.
@@ -51,12 +54,12 @@ def score_matching(
         kind: One of the three.
         noise: For ``"denoising"``, :math:`\sigma`; or its smallest and its largest value, between which each datum has
             one of its own, drawn evenly in :math:`\log \sigma`. A score that does not know the noise is then a mean of
-            what it should be at each.
+            what it should be at each. None for an energy that knows the noise.
 
     Raises:
         OptionError: When the kind is none of these, or the noise is not positive, not rising, or not for this kind.
         UnknownNameError: When a run has no site of that name.
-        ProgramError: When no site is an energy and none is named.
+        ProgramError: When no site is an energy and none is named, or no noise is given for a score that knows none.
 
     References:
         Hyvärinen (2005), Estimation of Non-Normalized Statistical Models by Score Matching, equation 4; Song, Garg, Shi
@@ -69,25 +72,36 @@ def score_matching(
     """
     if kind not in get_args(Kind):
         raise OptionError(f"score_matching: kind={kind!r}, expected one of {', '.join(map(repr, get_args(Kind)))}.")
-    lost = partial(_denoising, _ends(noise)) if kind == "denoising" else _LOST[kind]
+    ends = None if noise is None else _ends(noise)
     if kind != "denoising" and noise is not None:
         raise OptionError(f"score_matching: noise={noise!r} is for kind='denoising', got kind={kind!r}.")
     shown = ",".join(sites) or "x"
     formula, latex = _FORMULAS[kind]
-    values = partial(_values, sites, lost)
+    values = partial(_values, sites, kind, ends)
     return Objective.of(Term(named("score_matching", sites), formula.format(x=shown), latex, values))
 
 
-def _values(sites: tuple[str, ...], lost: Callable[[Score, Tensor, int], Tensor], run: Run) -> Tensor:
+def _values(sites: tuple[str, ...], kind: Kind, ends: tuple[float, float] | None, run: Run) -> Tensor:
     where = called("score_matching", sites)
     what = "an energy. Remedy: name the sites"
     nodes = chosen_sites(run, sites, where, lambda fn: bool(sites) or has_energy(fn), what)
-    return run.total((node, scaled(node, -_of_site(node, lost))) for node in nodes)
+    return run.total((node, scaled(node, -_lost(node, kind, ends, where))) for node in nodes)
 
 
-def _of_site(node: Node, lost: Callable[[Score, Tensor, int], Tensor]) -> Tensor:
-    fn = node["fn"]
-    return lost(partial(_score, fn), data_of(node), fn.event_dim)
+def _lost(node: Node, kind: Kind, ends: tuple[float, float] | None, where: str) -> Tensor:
+    fn, data = node["fn"], data_of(node)
+    score = partial(_score, fn)
+    if kind != "denoising":
+        return (_implicit if kind == "implicit" else _sliced)(score, data, fn.event_dim)
+    if ends is not None:
+        return _denoising(ends, score, data, fn.event_dim)
+    network = energy_of(fn).network if has_energy(fn) else None
+    if not isinstance(network, NoisyEnergy):
+        raise ProgramError(
+            f"{where}: noise=None, and the distribution of site '{node['name']}' does not know the noise. Remedy: "
+            f"noise=0.1 for data of unit variance, or an energy of the network NoisyEnergy(denoiser)."
+        )
+    return _at_all_levels(network.denoiser, data, fn.event_dim)
 
 
 def _score(fn: Any, value: Tensor) -> Tensor:
@@ -119,13 +133,19 @@ def _denoising(ends: tuple[float, float], score: Score, data: Tensor, event_dim:
     return 0.5 * _dot(error, error, event_dim)
 
 
+def _at_all_levels(denoiser: Denoiser, data: Tensor, event_dim: int) -> Tensor:
+    time, noise = even(data, data.shape[: data.dim() - event_dim]), torch.randn_like(data)
+    error = noise - denoiser(denoiser.noisy(data, noise, time), time).noise
+    return 0.5 * _dot(error, error, event_dim)
+
+
 def _dot(one: Tensor, other: Tensor, event_dim: int) -> Tensor:
     product = one * other
     return product.flatten(-event_dim).sum(-1) if event_dim else product
 
 
-def _ends(noise: float | tuple[float, float] | None) -> tuple[float, float]:
-    ends = noise if isinstance(noise, tuple) else (noise or 0.0, noise or 0.0)
+def _ends(noise: float | tuple[float, float]) -> tuple[float, float]:
+    ends = noise if isinstance(noise, tuple) else (noise, noise)
     if len(ends) == 2 and 0 < ends[0] <= ends[1]:
         return ends
     raise OptionError(
@@ -134,7 +154,6 @@ def _ends(noise: float | tuple[float, float] | None) -> tuple[float, float]:
     )
 
 
-_LOST: dict[str, Callable[[Score, Tensor, int], Tensor]] = {"implicit": _implicit, "sliced": _sliced}
 _FORMULAS = {
     "implicit": ("-E[|s({x})|²/2 + tr ∇s({x})]", r"-\mathbb{E}[\tfrac12 \|s(x)\|^2 + \mathrm{tr} \nabla s(x)]"),
     "sliced": ("-E[|s({x})|²/2 + vᵀ∇s({x})v]", r"-\mathbb{E}[\tfrac12 \|s(x)\|^2 + v^\top \nabla s(x) v]"),

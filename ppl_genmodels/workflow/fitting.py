@@ -26,7 +26,7 @@ from ppl_genmodels.inference.gradient import make_compiled
 from ppl_genmodels.inference.precision import MatmulPrecision, matmul_precision_set
 from ppl_genmodels.inference.processes import Processes
 from ppl_genmodels.inference.training import Training, make_optimizer
-from ppl_genmodels.objectives import Objective, elbo
+from ppl_genmodels.objectives import Objective, default_objective
 from ppl_genmodels.program import Program, as_program
 from ppl_genmodels.workflow.card import fingerprint, run_card
 from ppl_genmodels.workflow.checks import check_batches, check_program, check_validation
@@ -72,7 +72,7 @@ def fit(
             ``Dataset`` or ``DataLoader``; rows first. NaN means missing, where the program's likelihood is one of
             independent entries. None for a program that is called without data, such as a density that is known up to
             its normalizer, to which the guide is fitted; an epoch is one step then.
-        objective: What to maximise; :func:`ppl_genmodels.objectives.elbo` by default.
+        objective: What to maximise; by default the program's own, :func:`ppl_genmodels.objectives.elbo` of most.
         epochs: Passes over the data; 20 when neither this nor ``steps`` is given.
         steps: Updates, instead of ``epochs``.
         batch_size: Rows in a batch, which several processes share.
@@ -115,7 +115,7 @@ def fit(
         >>> list(fitted.history.columns)[:5]
         ['step', 'epoch', 'objective', 'log_lik', 'kl']
     """
-    objective = elbo() if objective is None else objective
+    objective = default_objective(program) if objective is None else objective
     _check_options(objective, num_particles, callbacks, out, resume)
     set_precision = matmul_precision_set(matmul_precision)
     batches, held_out = _batches(data, batch_size, validation, seed)

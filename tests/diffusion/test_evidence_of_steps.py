@@ -101,9 +101,9 @@ def test_more_steps_bring_the_rate_down_to_the_entropy(exact):
 
 def test_a_chain_of_learned_variances_is_summed_too():
     torch.manual_seed(0)
-    network = TimeMLP(2, width=16, out_features=4)
-    torch.nn.init.normal_(network.leave.weight, std=0.3)
-    flow = ProbabilityFlow(Denoiser(network, CosineNoising(), learned_variance=True), (2,)).double()
+    network = TimeMLP(2, width=16, outputs=4)
+    torch.nn.init.normal_(network.leave.weight, std=0.1)
+    flow = ProbabilityFlow(Denoiser(network, CosineNoising(), "preconditioned", learned_variance=True), (2,)).double()
     x = torch.randn(ROWS, 2, dtype=torch.float64)
     frame = describe_steps(flow, x, steps=6)
     terms = elbo().evaluate(DiffusionChain(flow, steps=6), x)
@@ -120,7 +120,7 @@ def test_a_context_and_images_are_passed_on():
     x, context = torch.randn(9, 2), torch.randn(9, 3)
     frames = [describe_steps(flow, x, steps=2, context=given) for given in (context, context + 1)]
     assert not np.allclose(frames[0]["nats"], frames[1]["nats"])
-    images = ProbabilityFlow(Denoiser(UNet(1, [4], 1), CosineNoising(), event_dim=3), (1, 8, 8))
+    images = ProbabilityFlow(Denoiser(UNet(1, [8], 1), CosineNoising(), event_dim=3), (1, 8, 8))
     assert describe_steps(images, np.zeros((3, 1, 8, 8)), steps=2)["nats"].isna().sum() == 0
     panels = plot_progressive_generation(images, 2, columns=3, steps=4, axes=Figure().subplots(3))
     assert panels[0].images[0].get_array().shape == (17, 8, 4)

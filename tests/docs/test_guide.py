@@ -30,6 +30,8 @@ def test_the_page_on_inspecting(run_page, capsys):
     assert "k-hat is below 0.7 for" in printed
     assert "'z_dim_0': 8" in printed
     assert "held-out evidence" in printed
+    assert "A classifier tells 360 and 360 rows apart" in printed
+    assert "The samples are no nearer than new data" in printed
     assert names["page"].is_file()
 
 

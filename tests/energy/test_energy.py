@@ -5,9 +5,11 @@ import pyro.distributions as dist
 import pytest
 import torch
 from pyro import poutine
+from sklearn.neighbors import KNeighborsClassifier
 from torch import nn
 
 import ppl_genmodels as ppl
+from ppl_genmodels import diagnostics
 from ppl_genmodels.distributions import Energy, EnergySum
 from ppl_genmodels.errors import OptionError, ProgramError
 from ppl_genmodels.models import EnergyModel
@@ -90,6 +92,31 @@ def test_a_weighted_sum_of_two_normal_energies_samples_the_exact_product(program
     x = product.sample((5,))
     constant = composed.log_prob(x) - product.log_prob(x)
     torch.testing.assert_close(constant, constant[:1].expand(5))
+
+
+def ring(x):
+    return -0.5 * ((x.norm(dim=-1) - 2.0) / 0.35).square()
+
+
+def bell(x):
+    return -0.5 * ((x - torch.tensor([1.5, 0.5])) / 1.2).square().sum(-1)
+
+
+def test_a_classifier_cannot_tell_a_sum_of_known_energies_from_the_exact_product():
+    """The product on a fine grid can be drawn from; an accuracy of 1/2 says that the samples are alike."""
+    torch.manual_seed(0)
+    axis = torch.linspace(-8, 8, 801)
+    points = torch.cartesian_prod(axis, axis)
+    cells = dist.Categorical(logits=ring(points) + bell(points)).sample((1000,))
+    exact = points[cells] + (torch.rand(1000, 2) - 0.5) * 16 / 800
+    composed = EnergySum([lambda x: -ring(x), lambda x: -bell(x)])
+    start = dist.Normal(torch.zeros(2), 2.0).to_event(1)
+    drawn = Energy(composed, (2,), start=start, steps=300, step_size=0.05).sample((1000,))
+    neighbours = KNeighborsClassifier(20)
+    told = diagnostics.classifier_two_sample(drawn, exact, classifier=neighbours)
+    assert told.accuracy < 0.5 + 4 * told.standard_error
+    alone = Energy(lambda x: -ring(x), (2,), start=start, steps=300, step_size=0.05).sample((1000,))
+    assert diagnostics.classifier_two_sample(alone, exact, classifier=neighbours).accuracy > 0.7
 
 
 def test_the_parameters_of_what_is_summed_are_the_sum_s():

@@ -108,8 +108,10 @@ def test_particles_and_plates_leave_the_value_alone(program, target):
 def test_what_cannot_be_is_refused(target):
     with pytest.raises(OptionError, match="kind='exact', expected one of 'denoising'"):
         score_matching(kind="exact")
-    with pytest.raises(OptionError, match="noise=None, expected a positive number"):
-        score_matching()
+    with pytest.raises(OptionError, match="noise=0, expected a positive number"):
+        score_matching(noise=0)
+    with pytest.raises(ProgramError, match="noise=None, and the distribution of site 'x' does not know the noise"):
+        score_matching("x").loss(Scaled(1.0), torch.zeros(2, 3))
     with pytest.raises(OptionError, match=r"noise=\(1.0, 0.1\)"):
         score_matching(noise=(1.0, 0.1))
     with pytest.raises(OptionError, match=r"noise=0.1 is for kind='denoising'"):

@@ -11,6 +11,7 @@ from torch import nn
 
 import ppl_genmodels as ppl
 from ppl_genmodels.errors import DataError, OptionError, ProgramError
+from ppl_genmodels.inference import binomial_posterior
 from ppl_genmodels.models import VAE, BinomialChain, BinomialDiffusion
 from ppl_genmodels.networks import BitDenoiser
 from ppl_genmodels.objectives import binomial_denoising, elbo, iwae
@@ -249,6 +250,22 @@ def test_draws_have_the_law_of_the_chain():
     assert ((found - exact).abs() < 4.5 * (exact * (1 - exact) / rows).sqrt()).all()
 
 
+@pytest.mark.parametrize("rate", RATES)
+def test_a_factor_multiplies_the_chain(rate):
+    """A known bit, one of which nothing is known, and one seen through a noisy channel."""
+    torch.manual_seed(0)
+    program, particles = some_program(rate, steps=5), 20_000
+    log_odds = torch.tensor([[torch.inf, 0.0, -1.5], [0.0, -torch.inf, torch.inf]], dtype=torch.float64)
+    factor = torch.where(STATES == 1, log_odds.unsqueeze(1), -log_odds.unsqueeze(1)).clamp(max=0).exp().prod(-1)
+    joint = exact_evidence(program).exp() * factor
+    exact = joint / joint.sum(-1, keepdim=True)
+    found = binomial_posterior(program, log_odds, particles)
+    shares = (found.samples.unsqueeze(2) == STATES).all(-1).double().mean(0)
+    # Twice the error of independent draws, as draws of one ancestor are alike.
+    assert ((shares - exact).abs() < 8 * (exact * (1 - exact) / particles).sqrt() + 1e-12).all()
+    torch.testing.assert_close(found.log_evidence, joint.sum(-1).log(), rtol=0, atol=0.03)
+
+
 def test_a_fit_finds_a_heartbeat():
     beats = torch.eye(4).repeat(1, 2)
     torch.manual_seed(0)
@@ -287,5 +304,7 @@ def test_what_cannot_be_is_refused():
         program.guide(torch.ones(5, BITS, dtype=torch.int64))
     with pytest.raises(ProgramError, match="site 'x' cannot price its value"):
         elbo().loss(program, torch.full((5, BITS), 0.3))
+    with pytest.raises(DataError, match=r"log_odds of shape \(3,\), expected \(rows, 3\)"):
+        binomial_posterior(program, torch.zeros(BITS))
     with pytest.raises(ProgramError, match="the program has no denoisers of bits"):
         binomial_denoising(10).loss(VAE(BITS, 2, (4,)), torch.ones(5, BITS))
