@@ -10,7 +10,7 @@ import functools
 import html
 import inspect
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from typing import Any
@@ -84,6 +84,8 @@ class Program(nn.Module):
         self.params = nn.ParameterDict()
         self.remembered = nn.ModuleList()
         """What handlers remember from step to step of training; checkpoints keep it, saved programs do not."""
+        self.critics = nn.ModuleList()
+        """The other players of adversarial terms; checkpoints keep them, saved programs do not."""
         self._local = _LocalParams(self.params)
         self._structure: Structure | None = None
 
@@ -113,13 +115,24 @@ class Program(nn.Module):
         wrapped = Program(transform(self._model), guide, source=self.source)
         wrapped.parts, wrapped.params = self.parts, self.params
         wrapped.remembered = nn.ModuleList([*self.remembered, *_states_of(transform, transform_guide)])
-        wrapped._local = self._local
+        wrapped._local, wrapped.critics = self._local, self.critics
         return wrapped
 
+    def with_critics(self, critics: Iterable[nn.Module]) -> Program:
+        """This program with the other players of adversarial terms, sharing every parameter."""
+        found = self.wrap(lambda fn: fn)
+        found.critics = nn.ModuleList(dict.fromkeys(critics))
+        return found
+
+    def own_parameters(self) -> list[nn.Parameter]:
+        """The parameters without those of critics."""
+        others = {id(parameter) for parameter in self.critics.parameters()}
+        return [parameter for parameter in self.parameters() if id(parameter) not in others]
+
     def weights(self) -> dict[str, Tensor]:
-        """Parameters and buffers, without what handlers remember for training alone."""
+        """Parameters and buffers, without what serves training alone: what handlers remember, and critics."""
         state = self.state_dict()
-        return {name: value for name, value in state.items() if not name.startswith("remembered.")}
+        return {name: value for name, value in state.items() if not name.startswith(("remembered.", "critics."))}
 
     def structure(self, *args: Any, **kwargs: Any) -> Structure:
         """The program's sites and plates, found by one run on the first call and remembered.

@@ -8,20 +8,24 @@ Langevin chains, adds two energies so that their densities multiply, and estimat
 sampling, beside what a fine grid says.
 """
 
+import math
 import time
 
 import matplotlib.pyplot as plt
 import pandas as pd
+import pyro
 import pyro.distributions as dist
 import torch
 from sklearn.datasets import make_moons
+from torch import nn
 
 import ppl_genmodels as ppl
 from ppl_genmodels import diagnostics
 from ppl_genmodels import objectives as obj
-from ppl_genmodels.distributions import Energy, EnergySum
+from ppl_genmodels.distributions import Energy, EnergySum, NoisyEnergy, annealed_langevin, langevin
 from ppl_genmodels.inference import LearningRate, annealed_importance
 from ppl_genmodels.models import EnergyModel
+from ppl_genmodels.networks import Denoiser, EnergyGradient, TimeMLP, VarianceExploding
 
 
 def moons(count, seed):
@@ -38,7 +42,6 @@ train, test = moons(4000, seed=0), moons(1000, seed=1)
 # noise learns the normalizer as a parameter; contrastive divergence, here by chains that go on from step to step, and
 # score matching do without.
 
-program = EnergyModel(data_dim=2)
 noise = dist.Normal(train.mean(0), 1.3 * train.std(0)).to_event(1)
 ways = {
     "telling from noise": (obj.noise_contrastive("x", noise=noise, ratio=4), 400),
@@ -47,9 +50,7 @@ ways = {
 }
 
 
-def learned(objective, data, steps):
-    torch.manual_seed(0)
-    program = EnergyModel(data_dim=2, steps=200)
+def learned(program, objective, data, steps, rate=1e-2):
     decay = LearningRate(lambda optimizer: torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps))
     ppl.fit(
         program,
@@ -57,7 +58,7 @@ def learned(objective, data, steps):
         objective=objective,
         steps=steps,
         batch_size=500,
-        optimizer=lambda parameters: torch.optim.Adam(parameters, 1e-2, fused=True),
+        optimizer=lambda parameters: torch.optim.Adam(parameters, rate, fused=True),
         callbacks=[decay],
         compile="trace",
         progress=False,
@@ -65,11 +66,16 @@ def learned(objective, data, steps):
     return program
 
 
+def energy_model():
+    torch.manual_seed(0)
+    return EnergyModel(data_dim=2, steps=200)
+
+
 programs, seconds = {}, {}
 for way, (objective, steps) in ways.items():
     print(f"{way}: {objective}")
     begun = time.perf_counter()
-    programs[way] = learned(objective, train, steps)
+    programs[way] = learned(energy_model(), objective, train, steps)
     seconds[way] = time.perf_counter() - begun
 
 # %%
@@ -81,17 +87,14 @@ for way, (objective, steps) in ways.items():
 # points by a classifier: 0.5 says that it cannot tell them apart.
 
 
-def grid_of(half, count):
-    axis = torch.linspace(-half, half, count)
-    return torch.cartesian_prod(axis, axis), 2 * torch.tensor(2 * half / (count - 1)).log()
-
-
-points, log_cell = grid_of(12.0, 801)
+CELL = 0.04
+axis = torch.arange(-10.0, 10.0, CELL)
+points = torch.cartesian_prod(axis, axis)
 
 
 def by_grid(log_density):
     with torch.no_grad():
-        return (log_density(points).logsumexp(0) + log_cell).item()
+        return log_density(points).logsumexp(0).item() + 2 * math.log(CELL)
 
 
 rows, draws = [], {}
@@ -118,9 +121,11 @@ for way, program in programs.items():
 pd.DataFrame(rows).set_index("learned by").T.round(3)
 
 # %%
-# Held-out points and the surface of one of the energies; then of each the draws of its chains above its density.
+# All estimates agree with the grid to a hundredth of a nat. Score matching has learned the points with the noise that
+# it was given, which costs it some of the density. Below are held-out points and the surface of one of the energies;
+# then of each the draws of its chains above its density.
 
-figure, axes = plt.subplots(2, 4, figsize=(12.5, 6.4), layout="constrained")
+figure, axes = plt.subplots(2, 4, figsize=(12.5, 5.4), layout="constrained")
 box, half = (-3.2, 5.2, -3.0, 4.0), 200
 across, up = torch.linspace(*box[:2], half), torch.linspace(*box[2:], half)
 near = torch.cartesian_prod(across, up)
@@ -161,7 +166,7 @@ def bell(x):
 def exact_draws(log_density, count, seed):
     torch.manual_seed(seed)
     cells = dist.Categorical(logits=log_density(points)).sample((count,))
-    return points[cells] + (torch.rand(count, 2) - 0.5) * 24.0 / 800
+    return points[cells] + CELL * (torch.rand(count, 2) - 0.5)
 
 
 def product(x):
@@ -174,7 +179,8 @@ parts = []
 for log_density in (ring, bell):
     cloud = exact_draws(log_density, 8000, seed=2)
     around = dist.Normal(cloud.mean(0), 1.3 * cloud.std(0)).to_event(1)
-    parts.append(learned(obj.noise_contrastive("x", noise=around, ratio=4), cloud, steps=400).density())
+    told = obj.noise_contrastive("x", noise=around, ratio=4)
+    parts.append(learned(energy_model(), told, cloud, steps=400).density())
 sums = {
     "known energies": Energy(EnergySum(known), (2,), start=start, steps=300, step_size=0.05),
     "learned energies": Energy(EnergySum(parts), (2,), start=start, steps=300, step_size=0.05),
@@ -183,10 +189,8 @@ sums = {
 # %%
 # Beside draws of the exact product, the classifier; beside the grid's normalizer of each sum, the estimate.
 
-exact, again = (exact_draws(product, 1000, seed) for seed in (3, 4))
+exact = exact_draws(product, 1000, seed=3)
 rows, composed = [], {}
-told = diagnostics.classifier_two_sample(again, exact)
-rows.append({"product of": "exact draws again", "told apart": told.accuracy, "its error": told.standard_error})
 for name, energy in sums.items():
     torch.manual_seed(5)
     composed[name] = energy.sample((1000,))
@@ -218,3 +222,69 @@ for axis, (name, drawn) in zip(axes[3:], composed.items(), strict=True):
     axis.set(title=f"draws: {name}")
 for axis in axes:
     axis.set(xlim=box[:2], ylim=box[2:], xticks=[], yticks=[], aspect="equal")
+
+# %%
+# The classifier cannot tell the draws of the known energies' sum from the exact product's, and those of the learned ones'
+# hardly. Each normalizer agrees with the grid's to its standard error.
+#
+# All levels of noise
+# -------------------
+#
+# Chains seldom cross from one mode to another, so that where they begin decides how many end in each. A network that
+# knows the noise has an energy for each level of it: learned by score matching at all levels together, it is drawn from
+# by chains that go from much noise, where nothing is in the way, to little. Of four clouds one has half of the points,
+# one a quarter.
+
+places, shares = torch.tensor([[-3.0, -3.0], [-3.0, 3.0], [3.0, -3.0], [3.0, 3.0]]), torch.tensor([4.0, 2.0, 1.0, 1.0])
+clouds = dist.MixtureSameFamily(dist.Categorical(shares), dist.Normal(places, 0.4).to_event(1))
+
+
+class NoisyPoints(nn.Module):
+    """Points whose energy is known at all levels of noise."""
+
+    def __init__(self):
+        super().__init__()
+        network = EnergyGradient(TimeMLP(2, width=64, blocks=2))
+        self.denoiser = Denoiser(network, VarianceExploding(0.1, 8.0), data_scale=3.0)
+        self.energy = NoisyEnergy(self.denoiser)
+
+    def model(self, x=None):
+        with pyro.plate("data", 1 if x is None else len(x)):
+            pyro.sample("x", Energy(self.energy, (2,)), obs=x)
+
+
+torch.manual_seed(0)
+noisy = learned(NoisyPoints(), obj.score_matching("x"), clouds.sample((4000,)), steps=600, rate=5e-3)
+begun = 8 * torch.randn(1000, 2)
+found = {
+    "points": clouds.sample((1000,)),
+    "annealed chains": annealed_langevin(noisy.denoiser, begun, levels=15, steps=40),
+    "chains at least noise": langevin(Energy(noisy.energy, (2,)).log_density, begun, steps=600, step_size=0.02),
+}
+
+
+def share_of_each(drawn):
+    nearest = torch.cdist(drawn, places).argmin(1)
+    return [(nearest == number).float().mean().item() for number in range(4)]
+
+
+table = pd.DataFrame({name: share_of_each(drawn) for name, drawn in found.items()})
+table.insert(0, "truth", shares.numpy() / 8)
+table.rename_axis("cloud").T.round(2)
+
+# %%
+
+figure, axes = plt.subplots(1, 4, figsize=(12.5, 3.2), layout="constrained")
+across = torch.linspace(-6.5, 6.5, half)
+near = torch.cartesian_prod(across, across)
+for axis, level in zip(axes, (0.8, 0.4), strict=False):
+    with torch.no_grad():
+        surface = NoisyEnergy(noisy.denoiser, level)(near).reshape(half, half).T
+    axis.contourf(across, across, (surface - surface.min()).clamp(max=12), levels=20, cmap="viridis_r")
+    sigma = noisy.denoiser.noising.sigma(torch.tensor(level))
+    axis.set(title=f"energy with noise of {sigma:.2f}")
+for axis, name in zip(axes[2:], ("annealed chains", "chains at least noise"), strict=True):
+    axis.scatter(*found[name].T, s=2, color="#bd1f01")
+    axis.set(title=name)
+for axis in axes:
+    axis.set(xlim=(-6.5, 6.5), ylim=(-6.5, 6.5), xticks=[], yticks=[], aspect="equal")

@@ -138,7 +138,9 @@ def chain(program: models.ImageDiffusion, images: Tensor, steps: int) -> pd.Data
 def diffusion_rows(setting: Setting, fitted: ppl.Fitted) -> list[Row]:
     """The bits of one diffusion, by every bound and by its probability flow."""
     program = fitted.program
-    rows = [Row("diffusion, bound in continuous time", "", bits(continuous_bound(program, setting.test), setting.shape))]
+    rows = [
+        Row("diffusion, bound in continuous time", "", bits(continuous_bound(program, setting.test), setting.shape))
+    ]
     some = setting.test[: setting.chain_images]
     for steps in CHAINS:
         last = chain(program, some, steps).iloc[-1]

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -15,6 +15,7 @@ from torch import Tensor
 from ppl_genmodels import diagnostics
 from ppl_genmodels.distributions.reverse_step import reverse_step
 from ppl_genmodels.distributions.samplers import time_grid
+from ppl_genmodels.models import BinomialChain
 
 
 @torch.no_grad()
@@ -61,12 +62,25 @@ def _arrows(panel: Axes, denoiser: Any, number: int, steps: int) -> None:
     panel.set(xlim=(-3, 3), ylim=(-3, 3), xticks=[], yticks=[], aspect="equal")
 
 
+@torch.no_grad()
+def reversed_bits(chain: BinomialChain, noise: Tensor, kept: Sequence[int]) -> list[Tensor]:
+    """Bits of the reverse chain after the steps of some numbers, and those of the data last."""
+    denoiser, value, found = chain.denoiser, noise, []
+    times = [denoiser.rate.new_tensor(number / chain.steps) for number in range(chain.steps + 1)]
+    for number in range(chain.steps, 1, -1):
+        if number in kept:
+            found.append(value)
+        said = denoiser(value, times[number])
+        value = denoiser.step(value, said, times[number], times[number - 1]).sigmoid().bernoulli()
+    return [*found, denoiser(value, times[1]).sigmoid().bernoulli()]
+
+
 def draw_beats(path: Path, sheets: Mapping[str, Tensor]) -> None:
     """Sheets of bits side by side, a row for each sequence, the first thirty of each."""
-    with pyplot.rc_context(diagnostics.style.STYLE):
-        figure, panels = pyplot.subplots(1, len(sheets), figsize=(2.6 * len(sheets), 4.1), layout="constrained")
+    with pyplot.rc_context(diagnostics.style.STYLE | {"axes.grid": False}):
+        figure, panels = pyplot.subplots(1, len(sheets), figsize=(2.2 * len(sheets), 3.9), layout="constrained")
         for panel, (title, bits) in zip(panels, sheets.items(), strict=True):
-            panel.imshow(bits[:30], cmap="gray_r", vmin=0, vmax=1, interpolation="nearest")
+            panel.imshow(bits[:30].numpy(), cmap="gray_r", vmin=0, vmax=1, interpolation="nearest", aspect="auto")
             panel.set(title=title, xlabel="time bin", xticks=[0, 5, 10, 15], yticks=[])
         panels[0].set_ylabel("sequence")
         figure.savefig(path, dpi=80)

@@ -60,7 +60,7 @@ class Found:
 
 
 def plane() -> Case:
-    """Two numbers, whose sum is measured: three of five components explain it."""
+    """Two numbers, of which one combination is measured: two of five components, far apart, explain it."""
     angle = 2 * math.pi * torch.arange(5, dtype=torch.float64) / 5
     means = 1.4 * torch.stack([angle.cos(), angle.sin()], -1)
     along = torch.stack([-angle.sin(), angle.cos()], -1)
@@ -68,7 +68,7 @@ def plane() -> Case:
     weights = torch.tensor([0.3, 0.1, 0.2, 0.1, 0.3], dtype=torch.float64)
     return Case(
         Mixture(weights, means, covariances),
-        Measurement(torch.tensor([[0.8, 0.6]]).double(), 0.25, torch.tensor([0.75]).double()),
+        Measurement(torch.tensor([[0.8, 0.6]]).double(), 0.3, torch.tensor([-0.3]).double()),
     )
 
 
@@ -134,7 +134,7 @@ def learn(prior: Mixture, epochs: int) -> Any:
     ppl.fit(
         program,
         data,
-        objective=obj.denoising(weight="simple"),
+        objective=obj.denoising(weight="snr"),
         epochs=epochs,
         batch_size=BATCH_SIZE,
         optimizer=lambda parameters: torch.optim.Adam(parameters, 2e-3, fused=True),

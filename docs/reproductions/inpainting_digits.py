@@ -32,9 +32,10 @@ from ppl_genmodels.networks import MLP
 
 NAME = "inpainting-digits"
 LEVELS, BATCH_SIZE, LEARNING_RATE, DECAY = 17, 128, 1e-3, 0.999
-WIDTH, BLOCKS = 128, 3
+WIDTH, BLOCKS = 256, 3
 LATENT_DIM, HIDDEN = 16, (256, 256)
-PARTICLES, STEPS, DRAWS = 64, 50, 16
+PARTICLES, STEPS, DRAWS = 16, 50, 8
+HELD, TOGETHER = 180, 6000
 SHOWN, SHOWN_DRAWS = 8, 6
 CELL = 2 / LEVELS / 12**0.5
 """Standard deviation of a pixel within its level, pixels between -1 and 1."""
@@ -113,20 +114,20 @@ def main() -> None:
     began = time.monotonic()
     options = arguments(__doc__ or "", epochs=300, seeds=1)
     train, test = ppl.data.load("digits", "train"), ppl.data.load("digits", "test")
-    given, held = torch.as_tensor(train.data), torch.as_tensor(test.data)
+    given, held, labels = torch.as_tensor(train.data), torch.as_tensor(test.data)[:HELD], test.labels[:HELD]
     torch.manual_seed(0)
     diffusion = Digits()
-    fit(diffusion, given, obj.denoising("x", weight="simple"), options.epochs)
+    fit(diffusion, given, obj.denoising("x", weight="snr"), options.epochs)
     classifier = SVC(C=10.0).fit(train.data, train.labels)
     found: dict[str, dict[str, Judged]] = {}
     for half, hidden in HALVES.items():
         found[half] = {}
         for way, draws in ways(diffusion, given, held, hidden, options.epochs).items():
-            found[half][way] = judged(draws, held, test.labels, hidden, classifier)
+            found[half][way] = judged(draws, held, labels, hidden, classifier)
             means = {name: round(value.mean().item(), 3) for name, value in found[half][way].values.items()}
             print(f"{half}, {way}: {means}, {time.monotonic() - began:.0f} s", flush=True)
-    picture(picture_path(options.page, "inpainting_digits"), held, test.labels, found)
-    right = float((classifier.predict(test.data) == test.labels).mean())
+    picture(picture_path(options.page, "inpainting_digits"), held, labels, found)
+    right = float((classifier.predict(held.numpy()) == labels).mean())
     command = f"make reproduce NAME={NAME} ARGS='--epochs {options.epochs}'"
     text = section(found, right, len(given), command, cost(time.monotonic() - began))
     write_section(options.page, NAME, text)
@@ -154,12 +155,13 @@ def ways(diffusion: Digits, given: Tensor, held: Tensor, hidden: Tensor, epochs:
     """Completed digits by every way, each of shape (draw, digit, 64)."""
     visible = torch.tensor([pixel for pixel in range(64) if pixel not in hidden.tolist()])
     seen = held[:, visible]
-    return {
-        "diffusion, particles": completed(held, hidden, by_particles(diffusion, seen, visible, hidden, PARTICLES)),
-        "diffusion, no resampling": completed(held, hidden, by_particles(diffusion, seen, visible, hidden, 1)),
-        "conditional VAE": completed(held, hidden, by_vae(given, seen, visible, hidden, epochs)),
-        "nearest neighbours": completed(held, hidden, by_neighbours(given, seen, visible, hidden)),
+    drawn = {
+        "diffusion, particles": by_particles(diffusion, seen, visible, hidden, PARTICLES),
+        "diffusion, no resampling": by_particles(diffusion, seen, visible, hidden, 1),
+        "conditional VAE": by_vae(given, seen, visible, hidden, epochs),
+        "nearest neighbours": by_neighbours(given, seen, visible, hidden),
     }
+    return {way: completed(held, hidden, draws) for way, draws in drawn.items()}
 
 
 def completed(held: Tensor, hidden: Tensor, drawn: Tensor) -> Tensor:
@@ -170,15 +172,13 @@ def completed(held: Tensor, hidden: Tensor, drawn: Tensor) -> Tensor:
 
 
 def by_particles(diffusion: Digits, seen: Tensor, visible: Tensor, hidden: Tensor, particles: int) -> Tensor:
-    """Draws of the diffusion's posterior; with one particle nothing is resampled, and every draw is a run."""
-    centred = 2 * (seen * (LEVELS - 1) + 0.5) / LEVELS - 1
-    repeated = centred if particles > 1 else centred.repeat(DRAWS, 1)
+    """Draws of the diffusion's posterior, each of a run of its own; with one particle nothing is resampled."""
+    centred = (2 * (seen * (LEVELS - 1) + 0.5) / LEVELS - 1).repeat(DRAWS, 1)
     found = [
-        diffusion_posterior(diffusion.given, some, visible, particles=particles, steps=STEPS, seed=number).samples
-        for number, some in enumerate(repeated.split(max(1, 6000 // particles)))
+        diffusion_posterior(diffusion.given, some, visible, particles=particles, steps=STEPS, seed=number).samples[0]
+        for number, some in enumerate(centred.split(TOGETHER // particles))
     ]
-    samples = torch.cat(found, 1)
-    draws = samples[:DRAWS] if particles > 1 else samples.reshape(DRAWS, len(seen), 64)
+    draws = torch.cat(found).reshape(DRAWS, len(seen), 64)
     return ((draws[..., hidden] + 1) / 2 * LEVELS - 0.5) / (LEVELS - 1)
 
 
@@ -245,13 +245,13 @@ def table_rows(found: Mapping[str, Mapping[str, Judged]]) -> list[Row]:
 def picture(path: Path, held: Tensor, labels: Tensor, found: Mapping[str, Mapping[str, Judged]]) -> None:
     """One row for each digit: itself, what is visible, and draws by three ways."""
     chosen = [int((torch.as_tensor(labels) == label).nonzero()[1]) for label in range(SHOWN)]
-    figure = Figure(figsize=(13, 3.9), layout="constrained")
-    for axes, (half, by_way) in zip(figure.subplots(1, 2), found.items(), strict=True):
+    figure = Figure(figsize=(10, 8.4), layout="constrained")
+    for axes, (half, by_way) in zip(figure.subplots(2, 1), found.items(), strict=True):
         shown = [way for way in by_way if way != "diffusion, no resampling"]
         columns = [held[chosen], masked(held[chosen], HALVES[half])]
         for way in shown:
             columns += [by_way[way].draws[number, chosen] for number in range(SHOWN_DRAWS)]
-        axes.imshow(sheet(torch.stack(columns, 1), SHOWN_DRAWS), cmap="magma_r", vmin=-0.02, vmax=1)
+        axes.imshow(sheet(torch.stack(columns, 1), SHOWN_DRAWS), cmap="gray_r", vmin=0, vmax=1)
         starts = [0, 10, *(22 + number * (10 * SHOWN_DRAWS + 2) for number in range(len(shown)))]
         for start, title in zip(starts[2:], shown, strict=True):
             axes.text(start + 5 * SHOWN_DRAWS, -2, title, ha="center", fontsize="small")
@@ -260,22 +260,22 @@ def picture(path: Path, held: Tensor, labels: Tensor, found: Mapping[str, Mappin
         axes.set(xticks=[], yticks=[])
         axes.set_title(f"{half} filled in", pad=18)
         axes.spines[:].set_visible(False)
-    figure.savefig(path, dpi=110)
+    figure.savefig(path, dpi=96)
 
 
 def masked(digits: Tensor, hidden: Tensor) -> Tensor:
     """Digits with the hidden pixels grey."""
     left = digits.clone()
-    left[:, hidden] = 0.3
+    left[:, hidden] = 0.25
     return left
 
 
 def sheet(digits: Tensor, group: int) -> Tensor:
     """Digits (row, column, 64) side by side, with a gap after the first two and after every group."""
-    tiles = nn.functional.pad(digits.reshape(*digits.shape[:2], 8, 8), (1, 1, 1, 1), value=-0.02)
+    tiles = nn.functional.pad(digits.reshape(*digits.shape[:2], 8, 8), (1, 1, 1, 1))
     rows = [torch.cat(list(row), 1) for row in tiles]
     whole = torch.cat(rows, 0)
-    gap = torch.full((len(whole), 2), -0.02)
+    gap = torch.zeros(len(whole), 2)
     pieces = [whole[:, :20], *whole[:, 20:].split(10 * group, 1)]
     return torch.cat([part for piece in pieces for part in (piece, gap)][:-1], 1)
 
@@ -306,11 +306,12 @@ other images; what is asked is that draws are of the right class and differ from
   lie between 0 and 1, of a draw and of the mean of {DRAWS} draws; **distance between draws** is the same between two
   draws. Of draws of the exact posterior it would be the error of a draw, as the truth is then one draw more: less
   means that draws are too sure of themselves. **Label right** is the share of draws to which a classifier (a support
-  vector machine, {right:.1%} right on whole test digits) gives the digit's true label, **entropy of the label** that
+  vector machine, {right:.1%} right on the whole digits) gives the digit's true label, **entropy of the label** that
   of its answers over the draws, in nats; a hidden half can leave the label open.
 - **Diffusion**: one `models.Diffusion` for both halves, {BLOCKS} blocks of {WIDTH} units, and
-  `inference.diffusion_posterior` with {PARTICLES} particles and {STEPS} steps, the visible pixels known to within their
-  grey levels. **No resampling** is the same with one particle.
+  `inference.diffusion_posterior` with {STEPS} steps, the visible pixels known to within their grey levels. Each draw is
+  of a run of its own with {PARTICLES} particles, as draws of one run have ancestors in common. **No resampling** is the
+  same with one particle.
 - **Conditional VAE**: one for each half, {LATENT_DIM} latents with a prior that is read off the visible half, two
   layers of {HIDDEN[0]} units in each network; draws are the decoder's means, without the noise of pixels, of which it
   has one learned scale.

@@ -15,24 +15,28 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from _nonequilibrium_pictures import draw_beats, draw_roll
+from _nonequilibrium_pictures import draw_beats, draw_roll, reversed_bits
 from _page import Row, arguments, cost, picture_path, standard_error, table, write_section
 from _roll import SwissRoll
 from torch import Tensor, nn
 
 import ppl_genmodels as ppl
 from ppl_genmodels import objectives as obj
-from ppl_genmodels.inference import EMA, LearningRate
+from ppl_genmodels.inference import EMA, LearningRate, binomial_posterior
 from ppl_genmodels.models import BinomialChain, BinomialDiffusion, Diffusion
 from ppl_genmodels.networks import BitDenoiser, LearnedNoising, TimeMLP
 
 NAME = "nonequilibrium"
-ROLL, ROLL_STEPS, ROLL_UPDATES, ROLL_BATCH, TEST = SwissRoll(noise=0.01), 40, 4000, 256, 10_000
+ROLL, ROLL_STEPS, ROLL_UPDATES, ROLL_BATCH, TEST = SwissRoll(noise=0.01), 40, 6000, 256, 10_000
 WAVES = 7
 """Frequencies of the waves that the roll's network sees, each twice the one before."""
 BEATS = torch.eye(5).repeat(1, 4)
 """All heartbeats of twenty bins, a pulse in each fifth."""
 BEAT_STEPS, BEAT_UPDATES, BEAT_BATCH, DRAWN = 2000, 6000, 256, 2000
+FLIPPED, SEEN, PARTICLES = 0.4, 8, 1000
+"""Of the noisy channel: the share of bits that it flips, how many sequences are seen through it, and draws for each."""
+ROLL_DRAWS, BEAT_DRAWS, COPIES = 20, 60, 2000
+"""Steps at which the bound of each test datum is evaluated, and copies of each heartbeat."""
 PUBLISHED = {"roll": 2.35, "roll gain": 6.45, "beats": -2.414, "beats gain": 12.024}
 BITS = 1 / math.log(2)
 
@@ -82,15 +86,16 @@ def main() -> None:
     options = arguments(__doc__ or "", epochs=1, seeds=3)
     rolls = [fit_roll(seed) for seed in range(options.seeds)]
     beats = [fit_beats(seed) for seed in range(options.seeds)]
-    drawn = beats[0].program.chain(BEAT_STEPS).generate(DRAWN)
-    draw_roll(
-        picture_path(options.page, "nonequilibrium_roll"), rolls[0].program.denoiser, ROLL.sample(3000, 3), ROLL_STEPS
-    )
+    torch.manual_seed(0)
     noise = torch.full((DRAWN, 20), 0.2).bernoulli()
-    sheets = {"data": BEATS[torch.randint(5, (30,))], "noise, t = T": noise, "drawn, t = 0": drawn}
-    draw_beats(picture_path(options.page, "nonequilibrium_beats"), sheets)
+    numbers = (BEAT_STEPS, BEAT_STEPS // 2, BEAT_STEPS // 5)
+    paths = reversed_bits(beats[0].program.chain(BEAT_STEPS), noise, numbers)
+    sheets = dict(zip(("t = T", "t = T/2", "t = T/5", "drawn, t = 0"), paths, strict=True))
+    draw_beats(picture_path(options.page, "nonequilibrium_beats"), {"data": BEATS[torch.randint(5, (30,))]} | sheets)
+    roll = picture_path(options.page, "nonequilibrium_roll")
+    draw_roll(roll, rolls[0].program.denoiser, ROLL.sample(3000, 3), ROLL_STEPS)
     minutes = f"{math.ceil((time.process_time() - spent) / 60)} minutes of processor time"
-    text = section(rolls, beats, drawn, f"{minutes}, {cost(time.monotonic() - began)}")
+    text = section(rolls, beats, paths[-1], f"{minutes}, {cost(time.monotonic() - began)}")
     write_section(options.page, NAME, text)
     print(text)
 
@@ -103,7 +108,7 @@ def fit_roll(seed: int) -> Fit:
     program.denoiser.noising = LearnedNoising(start=14.0, end=-3.0)
     objective = obj.denoising(steps=ROLL_STEPS)
     seconds = fit(program, ROLL.sample(ROLL_UPDATES * ROLL_BATCH, seed), objective, ROLL_UPDATES, ROLL_BATCH)
-    return evaluated(program, objective, ROLL.sample(TEST, 1000), 20, seconds)
+    return evaluated(program, objective, ROLL.sample(TEST, 1000), ROLL_DRAWS, seconds)
 
 
 def fit_beats(seed: int) -> Fit:
@@ -113,7 +118,7 @@ def fit_beats(seed: int) -> Fit:
     objective = obj.binomial_denoising(steps=BEAT_STEPS)
     data = BEATS[torch.randint(5, (10_000,))]
     seconds = fit(program, data, objective, BEAT_UPDATES, BEAT_BATCH)
-    return evaluated(program, objective, BEATS.repeat(2000, 1), 60, seconds)
+    return evaluated(program, objective, BEATS.repeat(COPIES, 1), BEAT_DRAWS, seconds)
 
 
 def fit(program: Any, data: Tensor, objective: obj.Objective, updates: int, batch_size: int) -> float:
@@ -148,7 +153,25 @@ def evaluated(program: Any, objective: obj.Objective, data: Tensor, draws: int, 
 def exact_beats() -> Tensor:
     """The bound in bits of the best network, for some data."""
     chain = BinomialChain(ExactDenoiser(0.2), (20,), steps=1)
-    return evaluated(chain, obj.binomial_denoising(steps=BEAT_STEPS), BEATS.repeat(2000, 1), 60, 0.0).bits
+    return evaluated(chain, obj.binomial_denoising(steps=BEAT_STEPS), BEATS.repeat(COPIES, 1), BEAT_DRAWS, 0.0).bits
+
+
+def posterior_errors(program: BinomialDiffusion) -> Tensor:
+    """Total variation between drawn and exact posteriors of sequences seen through a noisy channel, shape (sequence,).
+
+    Of the first sequence nothing is seen but that its first three bins are empty.
+    """
+    torch.manual_seed(0)
+    clean = BEATS[torch.randint(5, (SEEN,))]
+    seen = (clean - torch.full_like(clean, FLIPPED).bernoulli()).abs()
+    log_odds = (2 * seen - 1) * math.log((1 - FLIPPED) / FLIPPED)
+    log_odds[0] = 0.0
+    log_odds[0, :3] = -torch.inf
+    found = binomial_posterior(program.chain(200), log_odds, PARTICLES).samples
+    shares = (found.unsqueeze(2) == BEATS).all(-1).float().mean(0)
+    signs = (2 * BEATS - 1).unsqueeze(0)
+    exact = (signs * log_odds.unsqueeze(1)).clamp(max=0).sum(-1).softmax(-1)
+    return 0.5 * ((shares - exact).abs().sum(-1) + 1 - shares.sum(-1))
 
 
 def shown(fits: Sequence[Fit], of: Callable[[Tensor], Tensor] = lambda bits: bits) -> str:
@@ -172,7 +195,7 @@ def rows_of(rolls: Sequence[Fit], beats: Sequence[Fit], drawn: Tensor) -> list[R
     gaussian = -0.5 * (2 * math.log(2 * math.pi) + test.square().sum(-1)) * BITS
     independent = 20 * (0.2 * math.log2(0.2) + 0.8 * math.log2(0.8))
     right = (drawn.unsqueeze(1) == BEATS).all(-1).any(-1).float()
-    best = exact_beats()
+    best, errors = exact_beats(), posterior_errors(beats[0].program)
     roll, roll_gain = mean(rolls), mean(rolls) - gaussian.mean().item()
     return [
         Row("swiss roll: K, bits", "2.35", shown(rolls), roll >= PUBLISHED["roll"]),
@@ -193,6 +216,12 @@ def rows_of(rolls: Sequence[Fit], beats: Sequence[Fit], drawn: Tensor) -> list[R
         ),
         Row("heartbeat: the same steps with the exact denoiser", "not given", plain(best)),
         Row("heartbeat: the optimum, log2(1/5)", "−2.322", "−2.322"),
+        Row(
+            f"posteriors of {SEEN} heartbeats by a factor r(x): largest total variation from the exact",
+            "asked: below 0.1",
+            f"{errors.max():.3f}, mean {errors.mean():.3f}",
+            bool(errors.max() < 0.1),
+        ),
         Row("share of drawn sequences that are heartbeats", "nearly perfect (figure)", f"{right.mean():.4f}"),
     ]
 
@@ -221,7 +250,7 @@ make reproduce NAME={NAME}{seeds}
 
 ![The swiss roll forward, in reverse, and the drift](reproductions/nonequilibrium_roll.png)
 
-![Heartbeats: data, noise, and what is drawn](reproductions/nonequilibrium_beats.png)
+![Heartbeats: data, and noise on its way back to them](reproductions/nonequilibrium_beats.png)
 
 - **The roll's thickness decides its number**: the density of a roll grows without bound as it gets thinner, and the
   paper does not give its thickness. Here it is scikit-learn's with noise {ROLL.noise:g}, scaled to variance 1 as the
@@ -240,7 +269,10 @@ make reproduce NAME={NAME}{seeds}
   the end, gives those of the step. {BEAT_UPDATES:,} updates on batches of {BEAT_BATCH}, each datum at one step.
 - **The bound**: K of the paper takes its last step from the forward process, to avoid edge effects; here it is learned
   as the others are.
-- **Evaluation**: each datum at {20} (roll) or {60} (heartbeat) steps of the chain, drawn evenly; the mean is K.
+- **A factor** (section 2.5): one sequence of which only its first three bins are known, to be empty, and {SEEN - 1}
+  seen through a channel that flips a bit with probability {FLIPPED:g}; `inference.binomial_posterior` with
+  {PARTICLES:,} particles and 200 steps, against the probabilities of the five heartbeats by enumeration.
+- **Evaluation**: each datum at {ROLL_DRAWS} (roll) or {BEAT_DRAWS} (heartbeat) steps of the chain, drawn evenly; the mean is K.
 - **Pictures**: the first seed. Drift is the mean of a reverse step less where it starts, drawn to scale within a panel.
 - **Cost**: {took}, for all fits and pictures.
 """

@@ -68,6 +68,11 @@ class Feed:
         """All rows in their own order."""
         return self._delivered(self.batches.slices())
 
+    def drawn(self) -> Batch:
+        """As many rows as a batch has, drawn at random with replacement by torch's generator."""
+        index = torch.randint(len(self.batches.rows), (self.batches.batch_size,), device="cpu")
+        return self.place(self._rows.take(index.to(self.device) if self._resident else index, self._floating))
+
     def _delivered(self, indices: Iterable[Tensor | slice]) -> Deliveries:
         taken = map(self._take, indices)
         for batch, weight in ahead(taken) if self._ahead else taken:
@@ -101,6 +106,9 @@ class LoaderFeed:
         for batch in self.batches.epoch(number, skip):
             part, weight = (batch, 1.0) if self.share.processes == 1 else self._part(*batch)
             yield self.place(part), weight
+
+    def drawn(self) -> None:
+        """Nothing: a loader gives rows in its own order alone."""
 
     def _part(self, args: tuple[Any, ...], kwargs: dict[str, Any]) -> Weighted:
         values = (*args, *kwargs.values())

@@ -26,14 +26,14 @@ from ppl_genmodels.diagnostics.sample_rows import Values, checked_rows
 from ppl_genmodels.diagnostics.style import new_axes, styled
 from ppl_genmodels.distributions.reverse_step import step_divergence
 from ppl_genmodels.distributions.samplers import time_grid
-from ppl_genmodels.errors import DataError
+from ppl_genmodels.errors import DataError, OptionError
 from ppl_genmodels.networks.sizes import check_size
 
 __all__ = ["describe_steps", "plot_steps"]
 
 
 def describe_steps(
-    flow: Any, x: Any, steps: int = 100, *, context: Tensor | None = None, seed: int = 0
+    flow: Any, x: Any, steps: int = 100, *, context: Tensor | None = None, cell: float = 1.0, seed: int = 0
 ) -> pd.DataFrame:
     r"""The evidence bound of the chain of a diffusion, as a table of its terms from noise to data.
 
@@ -42,14 +42,16 @@ def describe_steps(
     sum to minus the chain's bound; the last ``rate`` is that in bits per dimension. A rate before it is what a receiver
     of the data has been sent so far, and the distortion the root mean squared error of its estimate of them.
 
-    One draw of the noise for each datum serves all steps, so that curves over them are smooth. All data are in memory
-    at once.
+    Costs are estimated with new noise at every step, so that errors average out in their sum; distortions with one draw
+    for all steps, so that their curve is smooth. All data are in memory at once.
 
     Args:
         flow: The :class:`~ppl_genmodels.transforms.ProbabilityFlow` of the denoiser.
         x: Data, shape (rows, \*event), in the units that the diffusion has.
         steps: Of the chain.
         context: What the denoiser is given, shape (rows, features).
+        cell: Width, in these units, of the cell of a level, when data are levels dequantized uniformly: 2 / levels for
+            pixels between -1 and 1. The rate is then that of the levels.
         seed: Of the noise.
 
     Returns:
@@ -59,7 +61,7 @@ def describe_steps(
 
     Raises:
         DataError: When the data have another event shape, fewer than 2 rows, or values that are not finite.
-        OptionError: When ``steps`` is no positive integer.
+        OptionError: When ``steps`` is no positive integer, or ``cell`` not positive.
 
     References:
         Kingma, Salimans, Poole and Ho (2021), Variational Diffusion Models, equations 11 to 13; Ho, Jain and Abbeel
@@ -74,7 +76,12 @@ def describe_steps(
         (['prior', 'step', 'step', 'step', 'decoder'], [1.0, 0.67, 0.33, 0.0, 0.0])
     """
     data = _checked_data(flow, x)
+    if not cell > 0:
+        raise OptionError(
+            f"describe_steps: cell={cell}, expected a positive width. Remedy: 2 / levels, or leave it out."
+        )
     terms = list(_terms(flow, data, check_size("describe_steps", "steps", steps), context, seed))
+    terms[-1] = terms[-1]._replace(nats=terms[-1].nats - flow.features * math.log(cell))
     nats = np.stack([to_array(term.nats) for term in terms]).astype(np.float64)
     bits = nats.cumsum(0) / (flow.features * math.log(2))
     times = torch.stack([term.time for term in terms])
@@ -133,35 +140,18 @@ class _Term(NamedTuple):
 
 @torch.no_grad()
 def _terms(flow: Any, data: Tensor, steps: int, context: Tensor | None, seed: int) -> Iterator[_Term]:
-    heard = _Heard(flow.denoiser)
-    times = time_grid(steps, flow.base_loc)
-    noise = draw_noise(flow, len(data), torch.Generator(data.device).manual_seed(own_seed(seed)))
-    nats, name = _of_prior(flow, data, times[0]), "prior"
+    denoiser, generator = flow.denoiser, torch.Generator(data.device).manual_seed(own_seed(seed))
+    common, times = draw_noise(flow, len(data), generator), time_grid(steps, flow.base_loc)
+
+    def term(name: str, time: Tensor, nats: Tensor) -> _Term:
+        estimate = denoiser(denoiser.noisy(data, common, time), time, context).data
+        return _Term(name, time, nats, float((data - estimate).square().mean()))
+
+    yield term("prior", times[0], _of_prior(flow, data, times[0]))
     for time, earlier in pairwise(times):
-        divergence = step_divergence(heard, data, noise, time, earlier, context)
-        yield _Term(name, time, nats, heard.squared_error(data))
-        nats, name = divergence, "step"
-    heard(flow.denoiser.noisy(data, noise, times[-1]), times[-1], context)
-    yield _Term(name, times[-1], nats, heard.squared_error(data))
+        noise = draw_noise(flow, len(data), generator)
+        yield term("step", earlier, step_divergence(denoiser, data, noise, time, earlier, context))
     yield _Term("decoder", times[-1], _of_decoder(flow, data, times[-1]), math.nan)
-
-
-class _Heard:
-    """A denoiser whose last estimate of the data is kept, so that one call serves the divergence and the distortion."""
-
-    def __init__(self, denoiser: Any) -> None:
-        self.denoiser, self.estimate = denoiser, torch.empty(0)
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.denoiser, name)
-
-    def __call__(self, *given: Any) -> Any:
-        found = self.denoiser(*given)
-        self.estimate = found.data
-        return found
-
-    def squared_error(self, data: Tensor) -> float:
-        return float((data - self.estimate).square().mean())
 
 
 def _of_prior(flow: Any, data: Tensor, time: Tensor) -> Tensor:

@@ -20,6 +20,9 @@ from ppl_genmodels.networks.sizes import check_size
 
 __all__ = ["Balls", "checked_neighbours"]
 
+SURFACE = 1 + 1e-9
+"""What rounding may add to the distance of a point on the surface, where data of few levels have many."""
+
 
 @dataclass(frozen=True)
 class Balls:
@@ -65,7 +68,7 @@ class Balls:
     def _inside(self, points: Values) -> Iterator[NDArray[np.bool_]]:
         """Which balls hold which points, shape (some points, balls) each."""
         for distances in pairwise_distances_chunked(points, self.centres):
-            yield distances <= self.radii
+            yield distances <= self.radii * SURFACE
 
 
 def checked_neighbours(where: str, neighbours: int, **samples: Any) -> tuple[Values, ...]:

@@ -17,7 +17,16 @@ from ppl_genmodels.distributions.samplers import time_grid
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.networks.sizes import check_size
 
-__all__ = ["Chains", "LogDensity", "adjusted_step", "annealed_langevin", "chains_at", "langevin", "unadjusted_step"]
+__all__ = [
+    "Chains",
+    "LogDensity",
+    "adjusted_step",
+    "annealed_langevin",
+    "chains_at",
+    "check_step_size",
+    "langevin",
+    "unadjusted_step",
+]
 
 LogDensity = Callable[[Tensor], Tensor]
 """From values, (\\*batch, \\*event), to log-densities up to a constant, (\\*batch)."""

@@ -1,10 +1,12 @@
 r"""The energy of data with noise, as a denoiser knows it that was made from an energy.
 
-Convention of this module: time runs from 0, data with least noise, to 1, noise; densities are up to a factor that depends
-on the time.
+Convention of this module: time runs from 0, data with least noise, to 1, noise; densities are up to a factor, another
+one at each time.
 """
 
 from __future__ import annotations
+
+from typing import Any
 
 from torch import Tensor, nn
 
@@ -28,8 +30,8 @@ class NoisyEnergy(nn.Module):
         OptionError: When the denoiser is another one.
 
     References:
-        Song and Ermon (2019), Generative Modeling by Estimating Gradients of the Data Distribution, section 4.1, for one
-        network at all levels.
+        Song and Ermon (2019), Generative Modeling by Estimating Gradients of the Data Distribution, section 4.1, for
+        one network at all levels.
 
     Example:
         >>> import torch
@@ -45,15 +47,16 @@ class NoisyEnergy(nn.Module):
         super().__init__()
         if denoiser.predicts != "noise" or not isinstance(denoiser.network, EnergyGradient):
             raise OptionError(
-                f"NoisyEnergy: the denoiser predicts {denoiser.predicts} by {type(denoiser.network).__name__}, whose score "
-                f"is not known to be a gradient. Remedy: Denoiser(EnergyGradient(network), noising, predicts='noise')."
+                f"NoisyEnergy: the denoiser predicts {denoiser.predicts} by {type(denoiser.network).__name__}, whose "
+                f"score is not known to be a gradient. Remedy: Denoiser(EnergyGradient(network), noising)."
             )
         self.denoiser, self.time = denoiser, time
 
     def forward(self, value: Tensor) -> Tensor:
         r"""Energies in nats, shape (\*batch), for values of shape (\*batch, \*event)."""
         denoiser, batch = self.denoiser, value.shape[: value.dim() - self.denoiser.event_dim]
+        network: Any = denoiser.network
         time = value.new_full((), self.time)
         alpha, sigma = denoiser.noising.alpha(time), denoiser.noising.sigma(time)
         spread = (alpha**2 * denoiser.data_scale**2 + sigma**2).sqrt()
-        return spread / sigma * denoiser.network.energy(value / spread, time.expand(batch))
+        return spread / sigma * network.energy(value / spread, time.expand(batch))

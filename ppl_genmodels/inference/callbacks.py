@@ -82,7 +82,7 @@ class GradientClipping(Callback):
 
     def after_backward(self, training: Training) -> None:
         """Clips."""
-        torch.nn.utils.clip_grad_norm_(training.program.parameters(), self.max_norm)
+        torch.nn.utils.clip_grad_norm_(training.program.own_parameters(), self.max_norm)
 
 
 class LearningRate(Callback):
@@ -168,7 +168,7 @@ class EMA(Callback):
 
     def on_start(self, training: Training) -> None:
         """Starts from the present weights, unless an average was restored."""
-        weights = [p.detach() for p in training.program.parameters()]
+        weights = [p.detach() for p in training.program.own_parameters()]
         if self._restored:
             self._average = [a.to(w) for a, w in zip(self._average, weights, strict=True)]
         else:
@@ -178,7 +178,7 @@ class EMA(Callback):
     def after_step(self, training: Training) -> None:
         """Moves the average."""
         with torch.no_grad():
-            current = [p.detach() for p in training.program.parameters()]
+            current = [p.detach() for p in training.program.own_parameters()]
             self._update(self._average, current, training.step)
 
     def before_validation(self, training: Training) -> None:
@@ -194,7 +194,7 @@ class EMA(Callback):
         self._swap(training)
 
     def _swap(self, training: Training) -> None:
-        for parameter, average in zip(training.program.parameters(), self._average, strict=True):
+        for parameter, average in zip(training.program.own_parameters(), self._average, strict=True):
             parameter.data, average.data = average.data, parameter.data
 
     def state_dict(self) -> dict[str, Any]:

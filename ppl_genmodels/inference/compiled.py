@@ -7,7 +7,7 @@ modules hold. A change of any of these traces anew. No Python of the program run
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import dataclass
 from typing import Any, Literal
@@ -62,6 +62,7 @@ class CompiledGradient:
         num_particles: Draws from the guide.
         data_size: Rows in the whole data set; None when each batch is all.
         autocast: The precision in which the run is made.
+        trained: The parameters that there is a gradient for; all of the program's by default.
 
     Attributes:
         traces: How many graphs were traced.
@@ -85,7 +86,9 @@ class CompiledGradient:
         num_particles: int = 1,
         data_size: int | None = None,
         autocast: Callable[[], AbstractContextManager[Any]] = nullcontext,
+        trained: Iterable[nn.Parameter] | None = None,
     ) -> None:
+        self._trained = None if trained is None else {id(parameter) for parameter in trained}
         self.objective, self.program, self.lowered = objective, program, lowered
         self.num_particles, self.data_size, self._autocast = num_particles, data_size, autocast
         self.traces, self.refused = 0, False
@@ -162,7 +165,7 @@ class CompiledGradient:
         graph = self._lowered(tidied(traced), inputs)
         if not self._agrees(graph, evaluate, inputs):
             return None
-        pairs = list(zip(parameters, used, strict=True))
+        pairs = list(zip(filter(self._is_trained, parameters), used, strict=True))
         return Traced(graph, parameters, [p for p, is_used in pairs if is_used], [p for p, u in pairs if not u])
 
     def _lowered(self, graph: GraphModule, inputs: Sequence[Tensor]) -> Flat:
@@ -192,17 +195,22 @@ class CompiledGradient:
         """The values and the gradient with these tensors in the place of the program's parameters."""
         names = [name for name, p in self.program.named_parameters() if p.requires_grad]
         with torch.enable_grad(), self._autocast():
-            leaves = [p.detach().requires_grad_() for p in parameters]
+            held = [p for p in self.program.parameters() if p.requires_grad]
+            leaves = [p.detach().requires_grad_(self._is_trained(own)) for p, own in zip(parameters, held, strict=True)]
             with _reparametrize_module(self.program, dict(zip(names, leaves, strict=True))), Unvalidated():
                 run = Run(self.program, args, kwargs, self.num_particles, step, self.data_size)
                 loss, terms = self.objective.assess(run)
+        wanted = [leaf for leaf in leaves if leaf.requires_grad]
         if not loss.requires_grad:
-            return torch.stack([loss, *terms.values()]), [None] * len(leaves)
-        gradient = torch.autograd.grad(loss * scale, leaves, allow_unused=True)
+            return torch.stack([loss, *terms.values()]), [None] * len(wanted)
+        gradient = torch.autograd.grad(loss * scale, wanted, allow_unused=True)
         laid_out: list[Tensor | None] = [
-            None if g is None else _laid_out_as(p, g) for p, g in zip(parameters, gradient, strict=True)
+            None if g is None else _laid_out_as(p, g) for p, g in zip(wanted, gradient, strict=True)
         ]
         return torch.stack([loss.detach(), *terms.values()]), laid_out
+
+    def _is_trained(self, parameter: nn.Parameter) -> bool:
+        return self._trained is None or id(parameter) in self._trained
 
     def _agrees(self, graph: Flat, evaluate: Flat, inputs: Sequence[Tensor]) -> bool:
         """Whether a graph does the same as the eager run, from the same inputs and the same random state."""

@@ -78,6 +78,12 @@ def diffusion_posterior(
     is seen through the denoiser; weights correct what that leaves out, so that draws and evidence are exact in the
     limit of many particles, for the prior that the chain of so many steps draws from.
 
+    Draws of one run may have ancestors in common, and differ less than they should when resampling was frequent. For
+    independent ones repeat the rows of the data, and take one draw of each.
+
+    Of a learned denoiser the expected data are what counts, at high noise too, which ``denoising(weight="snr")`` asks
+    for and ``"simple"`` hardly does.
+
     A part of the value that is known exactly (inpainting) is a ``Normal`` likelihood of it whose scale is the
     diffusion's least noise, 0.01 with most noisings; a smaller one asks for what the chain can not see.
 
@@ -229,6 +235,6 @@ def _warn_where_few(factor: SiteFactor, sizes: Tensor, particles: int, times: Te
     warnings.warn(
         f"diffusion_posterior: at time {at.item():.2g} only {least.item():.1f} of {particles} particles of site "
         f"'{factor.name}' counted{of_all}: the draws may miss parts of the posterior, and the evidence be wrong. "
-        f"Remedy: more steps, then more particles, or a wider likelihood.",
-        stacklevel=3,
+        f"Remedy: more steps, then more particles, a denoiser fitted with weight='snr', or a wider likelihood.",
+        stacklevel=4,  # where diffusion_posterior was called
     )

@@ -7,10 +7,11 @@ random numbers as the eager run, so that which of them was used cannot be told f
 from __future__ import annotations
 
 import math
+from collections.abc import Iterable
 
 import torch
 from lightning_fabric import Fabric
-from torch import Tensor
+from torch import Tensor, nn
 
 from ppl_genmodels.errors import OptionError, ProgramError
 from ppl_genmodels.inference.auto import AutoGradient
@@ -147,9 +148,16 @@ class Gradient:
 
 
 def make_compiled(
-    mode: Mode, objective: Objective, program: Program, fabric: Fabric, num_particles: int, data_size: int, steps: int
+    mode: Mode,
+    objective: Objective,
+    program: Program,
+    fabric: Fabric,
+    num_particles: int,
+    data_size: int,
+    steps: int,
+    trained: Iterable[nn.Parameter] | None = None,
 ) -> Compiled | None:
-    """The traced gradient of a mode, or None where the run is to be eager.
+    """The traced gradient of a mode, or None where the run is to be eager; of the program's own parameters by default.
 
     Raises:
         OptionError: When the mode is unknown.
@@ -159,5 +167,6 @@ def make_compiled(
     if mode == "off":
         return None
     lowered = mode == "inductor"
-    compiled = CompiledGradient(objective, program, lowered, num_particles, data_size, fabric.autocast)
+    trained = program.own_parameters() if trained is None else trained
+    compiled = CompiledGradient(objective, program, lowered, num_particles, data_size, fabric.autocast, trained)
     return AutoGradient(compiled, steps) if mode == "auto" else compiled

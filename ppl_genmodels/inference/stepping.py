@@ -5,10 +5,10 @@ Convention of this module: a step gives the objective before its update, in nats
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
-from torch import Tensor
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from ppl_genmodels.errors import OptionError
@@ -40,7 +40,8 @@ def compile_step(
         data_size: Rows in the whole data set; None when each batch is all.
 
     Returns:
-        ``step(*data, **data)``, which makes one update and returns the objective before it, in nats per datum.
+        ``step(*data, **data)``, which makes one update and returns the objective before it, in nats per datum. Critics
+        of adversarial terms are updated before, by their own optimizers, on the same data.
 
     Raises:
         OptionError: When the mode is unknown.
@@ -58,22 +59,50 @@ def compile_step(
         raise OptionError(f"mode is one of {', '.join(map(repr, MODES))}; got {mode!r}.")
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
     prepared, count = as_program(program), 0
-    compiled = CompiledGradient(objective, prepared, mode == "inductor", num_particles, data_size)
+    if objective.games:
+        prepared = prepared.with_critics(game.critic for game in objective.games)
 
-    def eagerly(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
-        for one in optimizers:
-            one.zero_grad()
-        loss, _ = objective.assess(Run(prepared, args, kwargs, num_particles, count, data_size))
-        loss.backward()
-        return loss.detach()
+    def updates(objective: Objective, optimizers: list[Optimizer], trained: Iterable[nn.Parameter]) -> Any:
+        """An update that is replayed where it can be; it gives the loss before it."""
+        lowered = mode == "inductor"
+        compiled = CompiledGradient(objective, prepared, lowered, num_particles, data_size, trained=trained)
+
+        def update_once(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+            values = None if mode == "off" else compiled(args, kwargs, count)
+            if values is None:
+                run = Run(prepared, args, kwargs, num_particles, count, data_size)
+                loss = _eagerly(objective, run, optimizers)
+            else:
+                loss = values[0]
+            for one in optimizers:
+                update(one)
+            return loss
+
+        return update_once
+
+    own = updates(objective, optimizers, (prepared.own_parameters if objective.games else prepared.parameters)())
+    others = [
+        (game, updates(game.objective, [game.make_optimizer()], list(game.critic.parameters())))
+        for game in objective.games
+    ]
 
     def step(*args: Any, **kwargs: Any) -> Tensor:
         nonlocal count
-        values = None if mode == "off" else compiled(args, kwargs, count)
-        loss = eagerly(args, kwargs) if values is None else values[0]
-        for one in optimizers:
-            update(one)
+        for game, of_critic in others:
+            for _ in range(game.steps):
+                of_critic(args, kwargs)
+                game.after_update()
+        loss: Tensor = own(args, kwargs)
         count += 1
         return -loss
 
     return step
+
+
+def _eagerly(objective: Objective, run: Run, optimizers: list[Optimizer]) -> Tensor:
+    """Leaves the gradient of a run in the parameters; the loss."""
+    for one in optimizers:
+        one.zero_grad()
+    loss, _ = objective.assess(run)
+    loss.backward()
+    return loss.detach()

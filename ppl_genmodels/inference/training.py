@@ -28,6 +28,7 @@ from ppl_genmodels.data.rows import Rows
 from ppl_genmodels.errors import CheckpointError, OptionError, ProgramError
 from ppl_genmodels.inference.callbacks import Callback
 from ppl_genmodels.inference.checkpoint import Checkpoints
+from ppl_genmodels.inference.critics import Critic
 from ppl_genmodels.inference.engine import Inputs, LossModule
 from ppl_genmodels.inference.gradient import Compiled, Gradient
 from ppl_genmodels.inference.processes import Processes
@@ -52,6 +53,7 @@ class Training:
     Attributes:
         program: The program.
         optimizer: The optimizer.
+        critics: The other players.
         step: Updates made so far.
         epoch: Epochs completed so far.
         history: One record per step.
@@ -73,7 +75,9 @@ class Training:
         checkpoints: Checkpoints | None = None,
         signature: dict[str, Any] | None = None,
         compiled: Compiled | None = None,
+        critics: Sequence[Critic] = (),
     ) -> None:
+        self.critics = tuple(critics)
         self.program, self.objective = program, objective
         self.batches, self.fabric, self.optimizer = batches, fabric, optimizer
         self.validation_batches, self.callbacks = validation, tuple(callbacks)
@@ -176,6 +180,7 @@ class Training:
             self.stopped = next(reason for reason in self.processes.gather(self._asked) if reason is not None)
 
     def _take_step(self, inputs: Inputs) -> None:
+        others = [critic(inputs, self.step, self._anew) for critic in self.critics]
         found = self._gradient(inputs, self.step)
         loss, norm = found.pop("loss"), found.pop("gradient_norm")
         self._call("after_backward")
@@ -183,9 +188,15 @@ class Training:
         self.step += 1
         self.history.append(
             {"step": self.step, "epoch": self.epoch, "objective": -loss, **found}
+            | {name: value for other in others for name, value in other.items()}
             | {"gradient_norm": norm, "time": self.seconds, "validation": math.nan}
         )
         self._call("after_step")
+
+    def _anew(self) -> Inputs | None:
+        """As many rows as a batch has, drawn at random for a critic; None for a user's own loader."""
+        drawn = self._feed.drawn()
+        return None if drawn is None else Inputs(*drawn)
 
     def _validate(self) -> None:
         """The objective on held-out data, schedules at their end, with the same noise each time."""
@@ -231,6 +242,7 @@ class Training:
             "validation": self.validation,
             "program": self.program.state_dict(),
             "optimizer": self.optimizer.state_dict(),
+            "critics": [critic.state_dict() for critic in self.critics],
             "precision": self.fabric.strategy.precision.state_dict(),
             "callbacks": [callback.state_dict() for callback in self.callbacks],
             "history": {n: torch.tensor(v, dtype=torch.float64) for n, v in columns.items()},
@@ -243,6 +255,8 @@ class Training:
         self._check_signature(state["signature"])
         self.program.load_state_dict(state["program"])
         self.optimizer.load_state_dict(state["optimizer"])
+        for critic, saved in zip(self.critics, state.get("critics", ()), strict=True):
+            critic.load_state_dict(saved)
         self.fabric.strategy.precision.load_state_dict(state["precision"])
         for callback, saved in zip(self.callbacks, state["callbacks"], strict=True):
             callback.load_state_dict(saved)
@@ -275,7 +289,7 @@ def make_optimizer(program: Program, optimizer: Optimizer | OptimizerFactory | N
         ProgramError: When the program has no parameters.
         OptionError: When it is no optimizer.
     """
-    parameters = [p for p in program.parameters() if p.requires_grad]
+    parameters = [p for p in program.own_parameters() if p.requires_grad]
     if not parameters:
         raise ProgramError(
             "the program has no parameters to train. Remedy: make it an nn.Module that holds its networks, use "
@@ -293,7 +307,8 @@ def make_optimizer(program: Program, optimizer: Optimizer | OptimizerFactory | N
             )
         return made
     held = {id(p) for group in optimizer.param_groups for p in group["params"]}
-    left_out = [n for n, p in program.named_parameters() if p.requires_grad and id(p) not in held]
+    own = {id(p) for p in program.own_parameters() if p.requires_grad}
+    left_out = [n for n, p in program.named_parameters() if id(p) in own - held]
     if left_out:
         warnings.warn(
             f"the optimizer does not hold {len(left_out)} parameters of the program ({', '.join(left_out[:3])}, ...): "

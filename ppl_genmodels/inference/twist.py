@@ -106,12 +106,20 @@ class Twist:
 _POWERS = 4
 """Iterations for the steepest curvature."""
 
+_LEAP = 0.1
+"""Share of the log signal-to-noise ratio in the spacing of times."""
+
+_HALVINGS = 40
+"""Of the interval in which a time's ratio is sought."""
+
 
 def information_grid(denoiser: Any, steps: int, like: Tensor) -> Tensor:
-    r"""Times from 1 to 0 between which a noisy value tells equally more of its datum.
+    r"""Times from 1 to 0 between which a noisy value tells about equally more of its datum.
 
-    Evenly spaced in :math:`\log(1 + s^2 \alpha_t^2 / \sigma_t^2)`, twice the information of one number about normal
-    data of scale :math:`s`. In such a chain no step is much coarser than the others.
+    Evenly spaced in :math:`\log(1 + s^2 e^{\lambda_t}) + c \lambda_t`. The first part is twice the information of one
+    number about normal data of scale :math:`s`, so that no step is much coarser than the others. The second, a tenth of
+    the log signal-to-noise ratio, keeps the first steps from leaping over all times that tell next to nothing: a leap
+    magnifies what a learned denoiser has wrong there.
 
     Args:
         denoiser: For its noising and the data's scale.
@@ -124,14 +132,21 @@ def information_grid(denoiser: Any, steps: int, like: Tensor) -> Tensor:
     Example:
         >>> from ppl_genmodels.networks import CosineNoising, Denoiser, TimeMLP
         >>> information_grid(Denoiser(TimeMLP(2), CosineNoising()), 3, torch.zeros(1))
-        tensor([1.0000, 0.1316, 0.0228, 0.0000])
+        tensor([1.0000, 0.2051, 0.0296, 0.0000])
     """
     ends = torch.tensor([1.0, 0.0], dtype=like.dtype, device=like.device)
-    scale = denoiser.data_scale**2
-    first, last = (scale * denoiser.noising.log_snr(ends).exp()).log1p()
-    even = torch.linspace(0, 1, steps + 1, dtype=like.dtype, device=like.device)[1:-1]
-    between = ((first + even * (last - first)).expm1() / scale).log()
-    return torch.cat([ends[:1], denoiser.noising.time_of(between), ends[1:]])
+
+    def told(log_snr: Tensor) -> Tensor:
+        return (denoiser.data_scale**2 * log_snr.exp()).log1p() + _LEAP * log_snr
+
+    low, high = denoiser.noising.log_snr(ends)
+    wanted = torch.linspace(0, 1, steps + 1, dtype=like.dtype, device=like.device)[1:-1]
+    wanted = told(low) + wanted * (told(high) - told(low))
+    for _ in range(_HALVINGS):
+        middle = (low + high) / 2
+        below = told(middle) < wanted
+        low, high = torch.where(below, middle, low), torch.where(below, high, middle)
+    return torch.cat([ends[:1], denoiser.noising.time_of((low + high) / 2), ends[1:]])
 
 
 def remaining_variance(denoiser: Any, time: Tensor) -> Tensor:

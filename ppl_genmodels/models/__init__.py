@@ -24,6 +24,7 @@ from ppl_genmodels.models.real_nvp import RealNVP
 from ppl_genmodels.models.regression import HierarchicalRegression, LinearRegression
 from ppl_genmodels.models.spline_flow import SplineFlow
 from ppl_genmodels.models.vae import VAE, Autoencoder
+from ppl_genmodels.models.walkback import Walkback
 
 __all__ = [
     "VAE",
@@ -49,5 +50,6 @@ __all__ = [
     "RealNVP",
     "SplineFlow",
     "VampPrior",
+    "Walkback",
     "catalogue",
 ]

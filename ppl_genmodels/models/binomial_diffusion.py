@@ -16,7 +16,6 @@ import torch
 from torch import Tensor, nn
 
 from ppl_genmodels.errors import OptionError
-from ppl_genmodels.handlers.estimator import Estimator
 from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import check_dtype, check_rows, data_array, missing_data
 from ppl_genmodels.networks import BitDenoiser, TimeMLP, UNet
@@ -127,7 +126,7 @@ class BinomialChain(nn.Module):
         return self.denoiser.step(value, self.denoiser(value, time), time, self._time(number - 1))
 
     def _draw(self, number: int, log_odds: Tensor) -> Tensor:
-        return pyro.sample(f"z_{number}", self._bits(log_odds), infer={"gradient": _WITHOUT})
+        return pyro.sample(f"z_{number}", self._bits(log_odds), infer={"parameter_free": True})
 
     def _bits(self, log_odds: Tensor) -> dist.TorchDistribution:
         return dist.Bernoulli(logits=log_odds).to_event(len(self.event_shape))
@@ -141,13 +140,6 @@ class BinomialChain(nn.Module):
     def _checked_rows(self, x: Tensor) -> int:
         check_dtype(self, "x", x, like=self.denoiser.rate)
         return check_rows(self, "x", x, self.event_shape)
-
-
-class _WithoutParameters(Estimator):
-    """Of draws of a guide that has no parameters: no gradient is missing."""
-
-
-_WITHOUT = _WithoutParameters()
 
 
 @register("binomial_diffusion")

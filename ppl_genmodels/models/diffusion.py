@@ -99,16 +99,17 @@ class Diffusion(nn.Module):
         trace: str = "exact",
     ) -> None:
         super().__init__()
-        denoiser = {"noising": noising, "predicts": predicts, "data_scale": data_scale}
         self.flow = diffusion_flow(
             "Diffusion",
             event_shape,
             width,
             blocks,
             scales,
-            learned_variance=learned_variance,
+            noising,
+            predicts,
+            data_scale,
+            learned_variance,
             solver={"solver": solver, "steps": steps, "trace": trace},
-            **denoiser,
         )
 
     @classmethod

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_genmodels.distributions.energy import Energy
+from ppl_genmodels.distributions.langevin import check_step_size
 from ppl_genmodels.distributions.replay_buffer import ReplayBuffer
 from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import check_dtype, check_rows, data_rows
@@ -46,7 +47,7 @@ class EnergyModel(nn.Module):
         chains: How many chains go on through training, for ``contrastive_divergence(persistent=True)``.
 
     Raises:
-        OptionError: When a size is no positive integer.
+        OptionError: When a size is no positive integer, or the step's size is not positive.
 
     References:
         Xie, Lu, Zhu and Wu (2016), A Theory of Generative ConvNet, equation 3, for the tilted normal density.
@@ -70,7 +71,8 @@ class EnergyModel(nn.Module):
     ) -> None:
         super().__init__()
         self.data_dim = check_size("EnergyModel", "data_dim", data_dim)
-        self.steps, self.step_size = check_size("EnergyModel", "steps", steps), step_size
+        self.steps = check_size("EnergyModel", "steps", steps)
+        self.step_size = check_step_size("EnergyModel", step_size)
         self.network = _TiltedNormal(self.data_dim, hidden)
         self.log_normalizer = nn.Parameter(torch.zeros(()))
         self.chains = ReplayBuffer(torch.randn(check_size("EnergyModel", "chains", chains), self.data_dim))

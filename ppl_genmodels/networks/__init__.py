@@ -8,9 +8,9 @@ from ppl_genmodels.networks.bit_denoiser import BitDenoiser
 from ppl_genmodels.networks.classifier_free import ClassifierFree
 from ppl_genmodels.networks.conv import ConvDecoder, ConvEncoder
 from ppl_genmodels.networks.denoiser import Denoised, Denoiser
+from ppl_genmodels.networks.energy_gradient import EnergyGradient
 from ppl_genmodels.networks.guided import Guided
 from ppl_genmodels.networks.label_embedding import LabelEmbedding
-from ppl_genmodels.networks.energy_gradient import EnergyGradient
 from ppl_genmodels.networks.mlp import MLP
 from ppl_genmodels.networks.noising import (
     CosineNoising,

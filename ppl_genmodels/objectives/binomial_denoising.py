@@ -16,6 +16,7 @@ from torch.distributions import kl_divergence
 from ppl_genmodels.errors import ProgramError
 from ppl_genmodels.networks import BitDenoiser
 from ppl_genmodels.networks.sizes import check_size
+from ppl_genmodels.objectives.noise_times import even
 from ppl_genmodels.objectives.objective import Objective
 from ppl_genmodels.objectives.run import Run
 from ppl_genmodels.objectives.term import Term
@@ -30,7 +31,8 @@ def binomial_denoising(steps: int) -> Objective:
         -D[q(z_{i-1} \mid z_i, x) \| p(z_{i-1} \mid z_i)] & i > 1 \end{cases}
 
     One evaluation of the network, whatever the number of steps. Its mean is that of ``elbo()`` on the chain of as many
-    steps; a program's own chain may have fewer. The steps of a run are spread evenly from one random start.
+    steps; a program's own chain may have fewer. The steps of a run are spread evenly from one random start. The model
+    itself is not run: handlers around it have no say in this objective.
 
     Reduction: summed over a datum's bits, averaged over particles and data.
 
@@ -83,10 +85,8 @@ def _data(run: Run) -> Tensor:
 
 def _numbers(steps: int, data: Tensor, event_dim: int) -> Tensor:
     """The number of a step for each datum, evenly spread, shape (particles, data)."""
-    batch = data.shape[: data.dim() - event_dim]
-    places = torch.arange(batch.numel(), dtype=data.dtype, device=data.device) / batch.numel()
-    even = (places + torch.rand_like(places[:1])) % 1
-    return (even * steps).floor().clamp(max=steps - 1).reshape(batch) + 1
+    places = even(data, data.shape[: data.dim() - event_dim])
+    return (places * steps).floor().clamp(max=steps - 1) + 1
 
 
 def _of_step(denoiser: BitDenoiser, data: Tensor, number: Tensor, steps: int) -> Tensor:

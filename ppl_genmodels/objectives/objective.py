@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from ppl_genmodels.errors import OptionError
+from ppl_genmodels.objectives.game import Game
 from ppl_genmodels.objectives.parts import LinearPart, MixedPart
 from ppl_genmodels.objectives.run import Run
 from ppl_genmodels.objectives.surrogate import surrogate
@@ -127,6 +128,11 @@ class Objective:
             seen[name] = seen.get(name, 0) + 1
             names.append(name if seen[name] == 1 else f"{name}_{seen[name]}")
         return tuple(names)
+
+    @property
+    def games(self) -> tuple[Game, ...]:
+        """The other players of its adversarial terms."""
+        return tuple(weighted.term.game for weighted in self.weighted if weighted.term.game is not None)
 
     def values(self, run: Run) -> dict[str, Tensor]:
         """Each term's values on a run, unweighted, shape (particles, data) or (1, data)."""

@@ -108,11 +108,16 @@ class Run:
 
     @cached_property
     def _data_frame(self) -> CondIndepStackFrame | None:
-        for node in self.model.nodes.values():
+        for node in self._any_trace.nodes.values():
             for frame in node["cond_indep_stack"]:
                 if frame.vectorized and frame.name == self.structure.data_plate:
                     return frame
         return None
+
+    @property
+    def _any_trace(self) -> Traced:
+        """A trace of the model that there is already, or else the model's."""
+        return self.prior if "prior" in vars(self) and "model" not in vars(self) else self.model
 
     @property
     def batch_rows(self) -> int:

@@ -25,11 +25,14 @@ _DEFAULT = ScoreFunction()
 def estimator_of(node: Node) -> Estimator | None:
     """The gradient estimator of a site of the guide; None for one that the pathwise gradient passes.
 
+    A guide that has no parameters says so by ``infer={"parameter_free": True}`` at its sites, which need none either.
+
     Args:
         node: The site's node in the guide's trace.
     """
     chosen: Estimator | None = node["infer"].get("gradient")
-    return _DEFAULT if chosen is None and not node["fn"].has_rsample else chosen
+    needed = not (node["fn"].has_rsample or node["infer"].get("parameter_free"))
+    return _DEFAULT if chosen is None and needed else chosen
 
 
 def surrogate(run: Run, parts: Callable[[], Parts], evaluate: Callable[[Run], Parts]) -> Tensor | float:

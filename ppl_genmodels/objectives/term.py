@@ -11,6 +11,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
+from ppl_genmodels.objectives.game import Game
 from ppl_genmodels.objectives.run import Run
 
 __all__ = ["Term", "called", "named"]
@@ -28,6 +29,7 @@ class Term:
         mixes_particles: Whether all particles of a datum enter one value.
         without_particle: For a term that mixes particles, from a run to what the value would be if each particle were
             replaced by something that does not depend on it, shape (particles, data); a baseline, without gradient.
+        game: The other player of an adversarial term.
     """
 
     name: str
@@ -36,6 +38,7 @@ class Term:
     values: Callable[[Run], Tensor]
     mixes_particles: bool = False
     without_particle: Callable[[Run], Tensor] | None = None
+    game: Game | None = None
 
 
 def named(base: str, sites: tuple[str, ...]) -> str:

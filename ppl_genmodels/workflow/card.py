@@ -70,7 +70,7 @@ def describe_program(program: Program) -> dict[str, Any]:
         "name": name or _name(source),
         "catalogue": name is not None,
         "options": options,
-        "parameters": sum(parameter.numel() for parameter in program.parameters()),
+        "parameters": sum(parameter.numel() for parameter in program.own_parameters()),
     }
 
 

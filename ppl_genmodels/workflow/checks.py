@@ -46,7 +46,7 @@ def check_program(program: Program, objective: Objective, rows: Rows, num_partic
     if rows.missing:
         check_missing(program, rows, args, kwargs)
     structure = program.probe(*args, **kwargs)
-    if program.guide is None and not structure.observed:
+    if program.guide is None and not structure.observed and not objective.games:
         latent = ", ".join(repr(site.name) for site in structure.latent)
         raise ProgramError(
             f"run on {describe_data(args, kwargs)} the model observes nothing (it draws {latent or 'nothing'}) and "

@@ -21,6 +21,7 @@ from ppl_genmodels.handlers import mask_missing
 from ppl_genmodels.inference.callbacks import Callback, EarlyStopping
 from ppl_genmodels.inference.checkpoint import Checkpoints, CheckpointWarning
 from ppl_genmodels.inference.compiled import Mode
+from ppl_genmodels.inference.critics import Critic
 from ppl_genmodels.inference.devices import launch, make_fabric
 from ppl_genmodels.inference.gradient import make_compiled
 from ppl_genmodels.inference.precision import MatmulPrecision, matmul_precision_set
@@ -135,6 +136,9 @@ def fit(
         "processes": processes.count,
     }
     card = processes.first(lambda: run_card(prepared, batches.rows, objective, settings, divergences, gradients))
+    critics = [
+        Critic(game, prepared, fabric, num_particles, len(batches.rows), compile, total) for game in objective.games
+    ]
     training = Training(
         prepared,
         objective,
@@ -146,6 +150,7 @@ def fit(
         callbacks=_callbacks(callbacks, early_stopping),
         compiled=make_compiled(compile, objective, prepared, fabric, num_particles, len(batches.rows), total),
         checkpoints=None if folder is None else Checkpoints(folder),
+        critics=critics,
         signature={
             "program": fingerprint(prepared),
             "data": card["data"],
@@ -225,7 +230,7 @@ def _prepare(
     processes: int,
 ) -> tuple[Program, dict[str, str], dict[str, str]]:
     """The program probed and checked on hard rows, missing values masked; how divergences and gradients are made."""
-    prepared, rows = as_program(program), batches.rows
+    prepared, rows = _with_critics(as_program(program), objective, processes), batches.rows
     validation = None if held_out is None else held_out.rows
     if rows.missing or (validation is not None and validation.missing):
         prepared = mask_missing(prepared)
@@ -241,6 +246,19 @@ def _prepare(
     if processes > 1:
         _check_shared(prepared)
     return prepared, divergences, gradients
+
+
+def _with_critics(program: Program, objective: Objective, processes: int) -> Program:
+    """The program with the critics of its objective, if there are any.
+
+    Raises:
+        OptionError: When several processes would train them.
+    """
+    if objective.games and processes > 1:
+        raise OptionError(
+            f"the objective {objective} has a critic, which one process trains, got {processes}. Remedy: devices=1."
+        )
+    return program.with_critics(game.critic for game in objective.games) if objective.games else program
 
 
 def _check_shared(program: Program) -> None:

@@ -112,6 +112,11 @@ EXAMPLES = {
         {"z_3": ("data",), "z_2": ("data",), "z_1": ("data",), "x": ("data",)},
     ),
     "energy_model": Example({"data_dim": 3, "hidden": (8,), "steps": 2}, {"x": _regression()["x"]}, {"x": ("data",)}),
+    "walkback": Example(
+        {"data_dim": 3, "hidden": (8,), "steps": 2, "data_scale": float(torch.eye(5, 3).numpy().std())},
+        {"x": torch.eye(5, 3)},
+        {"s_2": ("data",), "s_1": ("data",), "x": ("data",)},
+    ),
     "spline_flow": Example({"data_dim": 3, "layers": 1, "hidden": (8,)}, {"x": _regression()["x"]}, {"x": ("data",)}),
     "flow_regression": Example({"num_features": 3, "layers": 1, "hidden": (8,)}, _regression(), {"y": ("data",)}),
     "linear_regression": Example({"num_features": 3}, _regression(), {"intercept": (), "slope": (), "y": ("data",)}),

@@ -42,6 +42,18 @@ def test_all_four_are_as_the_distances_have_it(neighbours):
     assert (other.precision, other.recall) == (support.recall, support.precision)
 
 
+def test_rows_of_few_levels_that_lie_just_at_a_radius_count_as_near():
+    generator = np.random.default_rng(0)
+    samples, data = generator.integers(0, 3, (2, 60, 40))
+    # In whole numbers, where nothing is rounded.
+    squared = ((samples[:, None] - data) ** 2).sum(-1)
+    apart = np.sort(((data[:, None] - data) ** 2).sum(-1))[:, 5]
+    found = density_coverage(samples / 7, data / 7, neighbours=5)
+    assert (squared == apart).sum() > 10
+    assert found.density == pytest.approx((squared <= apart).sum() / (5 * 60), rel=1e-12)
+    assert found.coverage == pytest.approx((squared <= apart).any(0).mean(), rel=1e-12)
+
+
 def test_samples_of_one_cluster_of_two_have_half_the_recall_and_coverage():
     data = two_clusters(2000)
     samples = normal(1000, 2, seed=1)

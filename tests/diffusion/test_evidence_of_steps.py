@@ -99,6 +99,13 @@ def test_more_steps_bring_the_rate_down_to_the_entropy(exact):
     assert rates[-1] == pytest.approx(entropy, abs=4 * error + 0.01)
 
 
+def test_of_levels_the_last_rate_is_the_probability_of_their_cells(exact):
+    flow, x = exact(2, rows=10)
+    density, levels = describe_steps(flow, x, steps=4), describe_steps(flow, x, steps=4, cell=2 / 256)
+    assert levels["rate"].iloc[-1] == pytest.approx(density["rate"].iloc[-1] + 7, rel=1e-12)
+    pd.testing.assert_frame_equal(levels.iloc[:-1], density.iloc[:-1])
+
+
 def test_a_chain_of_learned_variances_is_summed_too():
     torch.manual_seed(0)
     network = TimeMLP(2, width=16, outputs=4)
@@ -199,6 +206,8 @@ def test_what_cannot_be_is_refused(exact):
         describe_steps(flow, x.masked_fill(x == x[2], math.nan))
     with pytest.raises(OptionError, match="steps=0"):
         describe_steps(flow, x, steps=0)
+    with pytest.raises(OptionError, match="cell=0"):
+        describe_steps(flow, x, cell=0)
     with pytest.raises(DataError, match=r"event shape \(3,\) is neither that of images nor \(2,\)"):
         plot_progressive_generation(flow)
     with pytest.raises(DataError, match="got 2 axes, expected one for each of 3 times"):

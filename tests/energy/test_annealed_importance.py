@@ -15,8 +15,8 @@ def standard(dim, scale):
     return dist.Normal(torch.zeros(dim).double(), scale).to_event(1)
 
 
-@pytest.mark.parametrize("dim", [2, 8, 16])
-def test_the_normalizer_of_a_normal_energy_is_found(dim):
+@pytest.mark.parametrize(("dim", "levels"), [(2, 200), (16, 500)])
+def test_the_normalizer_of_a_normal_energy_is_found(dim, levels):
     """Of a normal density with full covariance, from one that is twice as broad."""
     generator = torch.Generator().manual_seed(dim)
     factor = torch.randn(dim, dim, generator=generator).double()
@@ -24,7 +24,7 @@ def test_the_normalizer_of_a_normal_energy_is_found(dim):
     loc = torch.randn(dim, generator=generator).double()
     exact = 0.5 * (dim * math.log(2 * math.pi) - torch.linalg.slogdet(precision)[1].item())
     found = annealed_importance(
-        lambda x: -0.5 * ((x - loc) @ precision * (x - loc)).sum(-1), standard(dim, 2.0), levels=500
+        lambda x: -0.5 * ((x - loc) @ precision * (x - loc)).sum(-1), standard(dim, 2.0), levels=levels
     )
     assert found.standard_error < 0.03
     assert found.value == pytest.approx(exact, abs=4.5 * found.standard_error)

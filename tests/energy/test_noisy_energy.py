@@ -59,7 +59,7 @@ def test_at_each_time_it_is_the_density_of_data_with_noise(noising, time):
     ratio = Energy(NoisyEnergy(denoiser, time), (2,)).log_prob(x) - noisy.log_prob(x)
     torch.testing.assert_close(ratio, ratio[:1].expand(6))
     torch.testing.assert_close(
-        Energy(NoisyEnergy(denoiser, time), (2,)).score(x), denoiser(x, torch.tensor(time)).score
+        Energy(NoisyEnergy(denoiser, time), (2,)).score(x), denoiser(x, torch.tensor(time).double()).score
     )
 
 

@@ -1,0 +1,133 @@
+r"""The adversarial term: a divergence between what is seen of some sites and what the model draws, told by a critic.
+
+Convention of this module: the critic is called with the values of the sites, in their order, shape (rows, \*event)
+each, and scores them, shape (rows) or (rows, 1), high where it takes them for data.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from ppl_genmodels.errors import OptionError, ProgramError
+from ppl_genmodels.networks.sizes import check_size
+from ppl_genmodels.objectives.divergences import Divergence, NonSaturating
+from ppl_genmodels.objectives.game import Game
+from ppl_genmodels.objectives.objective import Objective
+from ppl_genmodels.objectives.run import Run
+from ppl_genmodels.objectives.term import Term, called, named
+from ppl_genmodels.objectives.two_sides import Sides, two_sides
+
+__all__ = ["adversarial"]
+
+Regularizer = Callable[[Callable[..., Tensor], Sequence[Tensor], Sequence[Tensor]], Tensor]
+
+
+def adversarial(
+    *sites_and_critic: str | nn.Module,
+    divergence: Divergence | None = None,
+    regularizers: Sequence[Regularizer] = (),
+    critic_steps: int = 1,
+    optimizer: Callable[[Any], torch.optim.Optimizer] | None = None,
+) -> Objective:
+    r"""A divergence between the data's side and the model's of some sites, as a critic estimates it.
+
+    .. math:: D(p \,\|\, q) = \max_T E_p[a(T(v))] - E_q[b(T(v))]
+
+    The sites' values on the data's side are the guide's draws, or the data; on the model's side they are drawn from the
+    prior. Of an observed site that makes the model a GAN, of a latent one an adversarial autoencoder, of both together
+    BiGAN. An objective has it with a minus. ``fit`` trains the critic with an optimizer of its own before each update
+    of the program.
+
+    Reduction: averaged over particles and data. The value is the critic's estimate of the divergence, the gradient that
+    of the cost which the divergence has for the program.
+
+    Args:
+        *sites_and_critic: Names of the sites, and last the critic, a module.
+        divergence: :class:`~ppl_genmodels.objectives.NonSaturating` by default.
+        regularizers: What the critic's bound is lessened by, beside the divergence's own penalty; called with the
+            critic and both sides' values.
+        critic_steps: Updates of the critic before each of the program, on the batch at first and then on rows drawn
+            anew.
+        optimizer: From parameters to the critic's optimizer; Adam at 4e-4 without momentum by default.
+
+    Raises:
+        OptionError: When there is no critic or no site, or an option is of the wrong kind.
+        UnknownNameError: When a run has no site of a name.
+        ProgramError: When a site is not in the plate of the data alone, or the critic's scores have another shape.
+
+    References:
+        Goodfellow and others (2014), Generative Adversarial Nets; Nowozin, Cseke and Tomioka (2016), f-GAN; Makhzani
+        and others (2015), Adversarial Autoencoders; Dumoulin and others (2017), Adversarially Learned Inference.
+
+    Example:
+        >>> critic = nn.Linear(2, 1)
+        >>> print(-adversarial("x", critic))
+        - D[data(x) || model(x)]
+    """
+    sites, critic = _told_apart(sites_and_critic)
+    divergence = NonSaturating() if divergence is None else divergence
+    if not isinstance(divergence, Divergence):
+        raise OptionError(f"adversarial: divergence={divergence!r}, expected a Divergence. Remedy: objectives.Hinge().")
+    steps, own = check_size("adversarial", "critic_steps", critic_steps), divergence.penalty()
+    player = _Player(sites, critic, divergence, (*regularizers, *(() if own is None else (own,))))
+    name, shown = named("adversarial", sites), ",".join(sites)
+    bound = Objective.of(Term(named("critic", sites), f"T[{shown}]", rf"T[{shown}]", player.bound))
+    game = Game(critic, bound, steps, optimizer, getattr(divergence, "largest_weight", None))
+    latex = rf"D[p_{{\mathrm{{data}}}}({shown}) \,\|\, p({shown})]"
+    return Objective.of(Term(name, f"D[data({shown}) || model({shown})]", latex, player.values, game=game))
+
+
+def _told_apart(given: tuple[Any, ...]) -> tuple[tuple[str, ...], nn.Module]:
+    *names, critic = given or ("",)
+    if not isinstance(critic, nn.Module) or not names or not all(isinstance(name, str) for name in names):
+        raise OptionError(
+            f"adversarial: expected names of sites and then a critic, an nn.Module; got {given!r}. Remedy: "
+            f"adversarial('x', critic)."
+        )
+    return tuple(names), critic
+
+
+@dataclass(frozen=True)
+class _Player:
+    """What both players see."""
+
+    sites: tuple[str, ...]
+    critic: nn.Module
+    divergence: Divergence
+    penalties: tuple[Regularizer, ...]
+
+    def values(self, run: Run) -> Tensor:
+        """The estimate of the divergence, with the gradient of the program's cost."""
+        scores = self._scores(self._sides(run))
+        estimate, cost = self.divergence.bound(*scores), self.divergence.cost(*scores)
+        return (cost + (estimate - cost).detach()).reshape(run.num_particles, -1)
+
+    def bound(self, run: Run) -> Tensor:
+        """What the critic maximises, on draws that no gradient passes through."""
+        with torch.no_grad():
+            sides = self._sides(run)
+        found = self.divergence.bound(*self._scores(sides))
+        for penalty in self.penalties:
+            found = found - penalty(self.critic, sides.first, sides.second)
+        return found.reshape(run.num_particles, -1)
+
+    def _sides(self, run: Run) -> Sides:
+        return two_sides(run, self.sites, called("adversarial", self.sites))
+
+    def _scores(self, sides: Sides) -> tuple[Tensor, Tensor]:
+        """In one pass for both sides, so that a critic that normalizes its batch sees them alike."""
+        both = self.critic(*(torch.cat(pair) for pair in zip(*sides, strict=True)))
+        rows = len(sides.first[0])
+        scores = both.squeeze(-1) if both.dim() == 2 and both.shape[-1] == 1 else both
+        if scores.shape != (2 * rows,):
+            raise ProgramError(
+                f"{called('adversarial', self.sites)}: the critic gave scores of shape {tuple(both.shape)} for "
+                f"{2 * rows} values, expected ({2 * rows},) or ({2 * rows}, 1). Remedy: one score for each value."
+            )
+        first, second = scores.split(rows)
+        return first, second

@@ -1,0 +1,54 @@
+"""The other player of an adversarial term: a critic, what it maximises, and how it is trained.
+
+Convention of this module: the critic's parameters are no part of the program; its objective reads runs of it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from functools import partial
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import nn
+
+if TYPE_CHECKING:
+    from ppl_genmodels.objectives.objective import Objective
+
+__all__ = ["Game"]
+
+
+@dataclass(frozen=True)
+class Game:
+    """A critic and how it is trained.
+
+    Attributes:
+        critic: The critic.
+        objective: What it maximises.
+        steps: Its updates before each one of the program.
+        optimizer: From parameters to its optimizer.
+        largest_weight: What its weights are clipped to after each update; None for no clipping.
+    """
+
+    critic: nn.Module
+    objective: Objective
+    steps: int = 1
+    optimizer: Callable[[Any], torch.optim.Optimizer] | None = None
+    largest_weight: float | None = None
+
+    @torch.no_grad()
+    def after_update(self) -> None:
+        """Clips the critic's weights, if they are to be.
+
+        References:
+            Arjovsky, Chintala and Bottou (2017), Wasserstein GAN, algorithm 1.
+        """
+        if self.largest_weight is not None:
+            for parameter in self.critic.parameters():
+                parameter.clamp_(-self.largest_weight, self.largest_weight)
+
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        """A new optimizer of the critic's parameters."""
+        make = self.optimizer or partial(torch.optim.Adam, lr=4e-4, betas=(0.0, 0.9), fused=True)
+        return make(self.critic.parameters())
