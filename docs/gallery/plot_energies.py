@@ -224,8 +224,8 @@ for axis in axes:
     axis.set(xlim=box[:2], ylim=box[2:], xticks=[], yticks=[], aspect="equal")
 
 # %%
-# The classifier cannot tell the draws of the known energies' sum from the exact product's, and those of the learned ones'
-# hardly. Each normalizer agrees with the grid's to its standard error.
+# The classifier cannot tell draws of the known energies' sum from the exact product's, and draws of the learned ones'
+# sum hardly. Each normalizer agrees with the grid's to its standard error.
 #
 # All levels of noise
 # -------------------

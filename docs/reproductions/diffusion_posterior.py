@@ -107,10 +107,10 @@ def of_case(name: str, case: Case, epochs: int) -> dict[str, Found]:
     ways: dict[str, Callable[[], Found]] = {
         "draws of the exact posterior": lambda: Found(posterior.distribution().sample((DRAWS,)), None, "all", 0.0),
         "rejection sampling": lambda: by_rejection(case, evidence),
-        "particles, exact score": lambda: by_particles(exact, case, evidence),
-        "particles, learned score": lambda: by_particles(learned, case, evidence),
-        "no resampling, exact score": lambda: by_particles(exact, case, evidence, particles=1),
-        "no resampling, learned score": lambda: by_particles(learned, case, evidence, particles=1),
+        "particles, exact score": lambda: by_particles(exact, case, evidence, DRAWS // RUNS),
+        "particles, learned score": lambda: by_particles(learned, case, evidence, DRAWS // RUNS),
+        "no resampling, exact score": lambda: by_particles(exact, case, evidence, 1),
+        "no resampling, learned score": lambda: by_particles(learned, case, evidence, 1),
         "guidance alone, exact score": lambda: by_guidance(exact, case),
         "guidance alone, learned score": lambda: by_guidance(learned, case),
     }
@@ -144,7 +144,7 @@ def learn(prior: Mixture, epochs: int) -> Any:
     return program
 
 
-def by_particles(denoiser: Any, case: Case, evidence: float, particles: int = DRAWS // RUNS) -> Found:
+def by_particles(denoiser: Any, case: Case, evidence: float, particles: int) -> Found:
     """Runs side by side, each with particles of its own; with one particle nothing is corrected."""
     flow = ProbabilityFlow(denoiser, (case.prior.means.shape[1],)).double()
     matrix, scale = case.measurement.matrix, case.measurement.scale

@@ -15,6 +15,7 @@ from torch import Tensor
 
 from ppl_genmodels.distributions.reverse_step import reverse_step
 from ppl_genmodels.errors import OptionError
+from ppl_genmodels.networks.denoiser import Denoised
 from ppl_genmodels.networks.sizes import check_size
 
 __all__ = ["Sampler", "generate", "time_grid"]
@@ -34,7 +35,9 @@ def generate(
     - ``"ancestral"`` draws each step of the chain; needs many steps.
     - ``"ddim"`` adds no noise after the first: Euler's method for the probability flow in :math:`x_t / \alpha_t` as a
       function of :math:`\sigma_t / \alpha_t`.
-    - ``"heun"`` is its corrected form, of second order, with two evaluations in each step.
+    - ``"heun"`` is of second order with two evaluations in each step: Heun's method for the value over its standard
+      deviation as a function of the angle :math:`\arctan(\sigma_t / (\alpha_t s))`, where :math:`s` is the data's
+      scale. That angle has bounds where other measures of the noise have none.
     - ``"dpm_solver"`` is of second order with one evaluation, using that of the step before.
 
     Args:
@@ -52,7 +55,8 @@ def generate(
 
     References:
         Ho, Jain and Abbeel (2020), algorithm 2; Song, Meng and Ermon (2021), Denoising Diffusion Implicit Models,
-        equation 13; Karras and others (2022), algorithm 1; Lu and others (2023), DPM-Solver++, algorithm 2.
+        equation 13; Karras and others (2022), algorithm 1, and Salimans and Ho (2022), Progressive Distillation, for
+        the angle; Lu and others (2023), DPM-Solver++, algorithm 2.
 
     Example:
         >>> from ppl_genmodels.networks import CosineNoising, Denoiser, TimeMLP
@@ -98,13 +102,22 @@ def _ddim(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]
 
 
 def _heun(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]) -> Tensor:
-    for (time, earlier), alpha, sigma in _steps(denoiser, times):
+    for time, earlier in pairwise(times):
         found = denoiser(value, time, *given)
-        length = sigma / alpha - found.sigma / found.alpha
-        start = value / found.alpha
-        guess = denoiser(alpha * (start + length * found.noise), earlier, *given)
-        value = alpha * (start + length * (found.noise + guess.noise) / 2)
+        alpha, sigma = denoiser.scales(earlier)
+        guess = denoiser(alpha * found.data + sigma * found.noise, earlier, *given)
+        size, angle, slope = _in_angle(denoiser, found)
+        next_size, next_angle, next_slope = _in_angle(denoiser, guess)
+        value = next_size * (value / size + (next_angle - angle) * (slope + next_slope) / 2)
     return denoiser(value, times[-1], *given).data
+
+
+def _in_angle(denoiser: Any, found: Denoised) -> tuple[Tensor, Tensor, Tensor]:
+    r"""The value's standard deviation, about; the angle between data and noise; the slope of the one over the other."""
+    scale = denoiser.data_scale
+    size = torch.hypot(found.alpha * scale, found.sigma)
+    slope = (found.alpha * scale * found.noise - found.sigma * found.data / scale) / size
+    return size, torch.atan2(found.sigma, found.alpha * scale), slope
 
 
 def _dpm_solver(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]) -> Tensor:

@@ -56,7 +56,10 @@ def test_the_best_critic_attains_the_divergence_and_no_other_exceeds_it(divergen
     score = best_score(divergence, GRID)
 
     def attained(score):
-        first, second = divergence.bound(score, torch.zeros_like(score)), divergence.bound(torch.zeros_like(score), score)
+        first, second = (
+            divergence.bound(score, torch.zeros_like(score)),
+            divergence.bound(torch.zeros_like(score), score),
+        )
         neutral = divergence.bound(torch.zeros(()), torch.zeros(()))
         return integral(lambda p, q: p * (first - neutral) + q * (second - neutral)) + neutral.item()
 

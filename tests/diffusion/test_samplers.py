@@ -48,6 +48,17 @@ def test_the_others_follow_the_exact_paths_and_come_nearer_with_more_steps(gauss
     assert fine < coarse / 4 ** (0.8 * order) + 5 * least
 
 
+@pytest.mark.parametrize("noising", NOISINGS)
+def test_a_sampler_of_second_order_is_nearer_than_one_of_first_with_as_many_evaluations(gaussian, noising):
+    torch.manual_seed(0)
+    denoiser = gaussian(2, noising())
+    noise = torch.randn(200, 2, dtype=torch.float64)
+    exact = exact_paths(denoiser, noise)
+    first = (generate(denoiser, noise, "ddim", steps=20) - exact).norm(dim=-1).mean()
+    for sampler, steps in (("heun", 10), ("dpm_solver", 20)):
+        assert (generate(denoiser, noise, sampler, steps) - exact).norm(dim=-1).mean() < first
+
+
 def test_times_fall_from_one_to_zero_and_unknown_samplers_are_refused(gaussian):
     assert time_grid(4, torch.zeros(1)).tolist() == [1.0, 0.75, 0.5, 0.25, 0.0]
     denoiser = gaussian(2, LinearNoising())
