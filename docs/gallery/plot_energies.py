@@ -39,12 +39,11 @@ train, test = moons(4000, seed=0), moons(1000, seed=1)
 # -------------------
 #
 # The program is a normal density tilted by a network; it has no guide, as there is nothing latent. Telling data from
-# noise learns the normalizer as a parameter; contrastive divergence, here by chains that go on from step to step, and
-# score matching do without.
+# noise, which is drawn from that normal density, learns the normalizer as a parameter; contrastive divergence, here by
+# chains that go on from step to step, and score matching do without.
 
-noise = dist.Normal(train.mean(0), 1.3 * train.std(0)).to_event(1)
 ways = {
-    "telling from noise": (obj.noise_contrastive("x", noise=noise, ratio=4), 400),
+    "telling from noise": (obj.noise_contrastive("x", ratio=4), 400),
     "contrastive divergence": (obj.contrastive_divergence("x", steps=10, persistent=True), 400),
     "score matching": (obj.score_matching("x", noise=0.15), 500),
 }
@@ -178,9 +177,7 @@ known = [Energy(lambda x: -ring(x), (2,)), Energy(lambda x: -bell(x), (2,))]
 parts = []
 for log_density in (ring, bell):
     cloud = exact_draws(log_density, 8000, seed=2)
-    around = dist.Normal(cloud.mean(0), 1.3 * cloud.std(0)).to_event(1)
-    told = obj.noise_contrastive("x", noise=around, ratio=4)
-    parts.append(learned(energy_model(), told, cloud, steps=400).density())
+    parts.append(learned(energy_model(), obj.noise_contrastive("x", ratio=4), cloud, steps=400).density())
 sums = {
     "known energies": Energy(EnergySum(known), (2,), start=start, steps=300, step_size=0.05),
     "learned energies": Energy(EnergySum(parts), (2,), start=start, steps=300, step_size=0.05),

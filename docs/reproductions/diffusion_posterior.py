@@ -15,6 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pyro
 import pyro.distributions as dist
 import torch
@@ -236,13 +237,16 @@ def draw(path: Path, case: Case, found: Mapping[str, Found]) -> None:
         "posterior": posterior.distribution().log_prob(points).exp(),
     }
     for panel, (title, density) in zip(axes.flat, densities.items(), strict=False):
-        panel.imshow(density.reshape(count, count).T, extent=(-half, half, -half, half), origin="lower", cmap="Blues")
+        panel.imshow(
+            density.reshape(count, count).T.numpy(), extent=(-half, half, -half, half), origin="lower", cmap="Blues"
+        )
         panel.set_title(title)
     shown = [way for way in found if way != "draws of the exact posterior" and "no resampling, learned" not in way]
-    levels = densities["posterior"].max().item() * torch.tensor([0.02, 0.2, 0.6])
+    levels = densities["posterior"].max().item() * np.array([0.02, 0.2, 0.6])
+    contours = [part.numpy() for part in (grid, grid, densities["posterior"].reshape(count, count).T)]
     for panel, way in zip(list(axes.flat)[3:], shown, strict=False):
-        panel.contour(grid, grid, densities["posterior"].reshape(count, count).T, levels=levels, colors="#b9bec7")
-        panel.scatter(*found[way].draws[:1500].T, s=2, color="#1f5fa8", alpha=0.5, rasterized=True)
+        panel.contour(*contours, levels=levels, colors="#b9bec7")
+        panel.scatter(*found[way].draws[:1500].T.numpy(), s=2, color="#1f5fa8", alpha=0.5, rasterized=True)
         panel.set_title(f"{way}\nC2ST {found[way].accuracy:.2f}", fontsize="medium")
     for panel in axes.flat:
         panel.set(xticks=[], yticks=[], xlim=(-half, half), ylim=(-half, half), aspect="equal")

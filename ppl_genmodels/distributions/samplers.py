@@ -38,7 +38,8 @@ def generate(
     - ``"heun"`` is of second order with two evaluations in each step: Heun's method for the value over its standard
       deviation as a function of the angle :math:`\arctan(\sigma_t / (\alpha_t s))`, where :math:`s` is the data's
       scale. That angle has bounds where other measures of the noise have none.
-    - ``"dpm_solver"`` is of second order with one evaluation, using that of the step before.
+    - ``"dpm_solver"`` is of second order with one evaluation, using that of the step before: DPM-Solver++, but that its
+      extrapolation is never longer than that step was.
 
     Args:
         denoiser: A :class:`~ppl_genmodels.networks.Denoiser`, or what answers as one.
@@ -127,8 +128,8 @@ def _dpm_solver(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor
         length = (alpha.log() - sigma.log()) - (found.alpha.log() - found.sigma.log())
         data = found.data
         if before is not None:
-            ratio = before[1] / length
-            data = (1 + 0.5 / ratio) * data - 0.5 / ratio * before[0]
+            # A step much longer than the one before it, as the last ones are, would extrapolate too far.
+            data = data + 0.5 * (length / before[1]).clamp(max=1.0) * (data - before[0])
         value = sigma / found.sigma * value - alpha * torch.expm1(-length) * data
         before = (found.data, length)
     return denoiser(value, times[-1], *given).data

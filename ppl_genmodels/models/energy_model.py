@@ -22,6 +22,7 @@ from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import check_dtype, check_rows, data_rows
 from ppl_genmodels.networks import MLP
 from ppl_genmodels.networks.sizes import check_size
+from ppl_genmodels.objectives import Objective, noise_contrastive
 from ppl_genmodels.transforms import ActNorm
 
 __all__ = ["EnergyModel"]
@@ -34,10 +35,9 @@ class EnergyModel(nn.Module):
     .. math:: p(x) = \mathcal N(x; \mu, s^2) \, e^{f(x)} / Z
 
     Location and scale are those of the first data of a fit, and stay; the network begins at zero, so that the model
-    begins as that normal density, with :math:`\log Z = 0`. Fit it by ``contrastive_divergence("x")``,
-    ``score_matching("x")`` or ``noise_contrastive("x", noise=program.base())``, which learns :math:`\log Z` too; after
-    the others estimate it by :func:`~ppl_genmodels.inference.annealed_importance`. Not by ``elbo()``, the default,
-    which leaves it out.
+    begins as that normal density, with :math:`\log Z = 0`. It is fitted by ``noise_contrastive("x")`` unless another
+    objective is given, which learns :math:`\log Z` too. After ``contrastive_divergence("x")`` or ``score_matching("x")``
+    estimate it by :func:`~ppl_genmodels.inference.annealed_importance`. Not by ``elbo()``, which leaves it out.
 
     Args:
         data_dim: Length of a row.
@@ -87,14 +87,16 @@ class EnergyModel(nn.Module):
         """
         return {"data_dim": data_rows(data, "x", cls.__name__).shape[1]}
 
-    def base(self) -> Any:
-        """The normal density that is tilted, where chains begin; noise for ``noise_contrastive``."""
-        return self.network.base()
+    def default_objective(self) -> Objective:
+        """Telling data from four times as many draws of the normal density."""
+        return noise_contrastive("x", ratio=4)
 
     def density(self) -> Energy:
         """The distribution of a row, normalised when ``log_normalizer`` is learned or estimated."""
         size = self.step_size * self.network.scale.square()
-        return Energy(self.network, (self.data_dim,), self.log_normalizer, self.base(), self.steps, size, self.chains)
+        return Energy(
+            self.network, (self.data_dim,), self.log_normalizer, self.network.base(), self.steps, size, self.chains
+        )
 
     def model(self, x: Tensor | None = None) -> Tensor:
         """Draws a row, or conditions on rows.

@@ -2,6 +2,7 @@
 
 import math
 
+import pyro
 import pyro.distributions as dist
 import pytest
 import torch
@@ -55,7 +56,7 @@ def test_the_log_normalizer_is_learned(program, target, noise):
 
 
 def test_a_fitted_energy_is_a_density():
-    """A bimodal density in one dimension integrates to one, and its divergence from the truth is small."""
+    """By the program's own objective a bimodal density integrates to one, and its divergence from the truth is small."""
     torch.manual_seed(0)
     truth = dist.MixtureSameFamily(
         dist.Categorical(torch.ones(2)),
@@ -63,11 +64,9 @@ def test_a_fitted_energy_is_a_density():
     )
     x = truth.sample((4000,))
     program = EnergyModel(data_dim=1, hidden=(32, 32))
-    noise = dist.Normal(torch.zeros(1), 3.0).to_event(1)
     ppl.fit(
         program,
         x,
-        objective=noise_contrastive(noise=noise, ratio=4),
         steps=300,
         batch_size=1000,
         optimizer=lambda p: torch.optim.Adam(p, 5e-3),
@@ -83,11 +82,34 @@ def test_a_fitted_energy_is_a_density():
     assert ((exact - found) * exact.exp()).sum().item() * width < 0.05
 
 
+def plain(x):
+    with pyro.plate("data", len(x)):
+        pyro.sample("x", dist.Normal(torch.zeros(2).double(), 1.0).to_event(1), obs=x)
+
+
+def test_a_site_that_is_no_energy_is_served_when_noise_is_given(target):
+    x = target.sample((5,))
+    normal = dist.Normal(torch.zeros(2).double(), 1.0).to_event(1)
+    found = noise_contrastive("x", noise=normal).evaluate(plain, x)["noise_contrastive[x]"]
+    torch.testing.assert_close(found, torch.full((5,), -2 * math.log(2)).double())
+
+
+def test_the_start_of_an_energy_is_its_noise_by_default(program, target):
+    x = target.sample((5,))
+    values = []
+    for objective in (noise_contrastive("x"), noise_contrastive("x", noise=program.start)):
+        torch.manual_seed(0)
+        values.append(objective.evaluate(program, x)["noise_contrastive[x]"])
+    assert torch.equal(*values)
+
+
 def test_what_cannot_be_is_refused(program, target):
     with pytest.raises(OptionError, match=r"batch shape \(2,\), expected none"):
         noise_contrastive(noise=dist.Normal(torch.zeros(2), 1.0))
     with pytest.raises(OptionError, match="ratio=0"):
         noise_contrastive(noise=target, ratio=0)
+    with pytest.raises(ProgramError, match="the distribution of site 'x' is not an energy"):
+        noise_contrastive("x").loss(plain, target.sample((2,)))
     other = dist.Normal(torch.zeros(3).double(), 1.0).to_event(1)
     with pytest.raises(ProgramError, match=r"event shape \(3,\), that of site 'x' is \(2,\)"):
         noise_contrastive(noise=other).loss(program, target.sample((2,)))
