@@ -36,14 +36,14 @@ from ppl_genmodels import diagnostics, inference, models
 
 NAME = "diffusion-digits"
 LEVELS, WIDTH, BATCH_SIZE = 17, 32, 128
-PEER_EPOCHS = 300
+PEER_EPOCHS = 200
 PARTICLES = 100
 
 
 def main() -> None:
     """Fits, or takes what was fitted, evaluates, draws, and writes the section."""
     began = time.monotonic()
-    options = arguments(__doc__ or "", epochs=400, seeds=1, results=True)
+    options = arguments(__doc__ or "", epochs=250, seeds=1, results=True)
     setting = digits()
     fits = {
         "bits": kept_or_fitted("digits_bits", options, partial(fitted_diffusion, setting, "learned", BOUND, options)),

@@ -90,11 +90,12 @@ def space() -> Case:
 def main() -> None:
     """Draws by every way, compares, and writes the section."""
     began = time.monotonic()
-    options = arguments(__doc__ or "", epochs=12, seeds=1)
+    options = arguments(__doc__ or "", epochs=20, seeds=1)
     cases = {"2 numbers, 1 measured": plane(), "8 numbers, 3 measured": space()}
     found = {name: of_case(name, case, options.epochs) for name, case in cases.items()}
     draw(picture_path(options.page, "diffusion_posterior"), *next(zip(cases.values(), found.values(), strict=True)))
-    text = section(found, f"make reproduce NAME={NAME}", cost(time.monotonic() - began))
+    command = f"make reproduce NAME={NAME} ARGS='--epochs {options.epochs}'"
+    text = section(found, options.epochs, command, cost(time.monotonic() - began))
     write_section(options.page, NAME, text)
     print(text)
 
@@ -253,7 +254,7 @@ def draw(path: Path, case: Case, found: Mapping[str, Found]) -> None:
     figure.savefig(path, dpi=96)
 
 
-def section(found: Mapping[str, Mapping[str, Found]], command: str, cost: str) -> str:
+def section(found: Mapping[str, Mapping[str, Found]], epochs: int, command: str, cost: str) -> str:
     """The section in Markdown."""
     tables = "\n\n".join(f"{case}:\n\n{compared(ways)}" for case, ways in found.items())
     return f"""
@@ -278,13 +279,13 @@ this; the truth is known.
 - **Classifier's accuracy**: how often a network tells draws from draws of the exact posterior, held out of its
   training; 0.5 is chance. {DRAWS:,} draws of each.
 - **Particles**: `inference.diffusion_posterior`, {RUNS} runs of {DRAWS // RUNS} particles and {STEPS} steps. The error
-  of the log evidence is the mean over runs with its standard error; draws that count are the least effective size on
-  the way, the mean over runs.
+  of the log evidence is the mean over runs with its standard error, and has the error of a chain of so many steps in
+  it; draws that count are the least effective size on the way, the mean over runs.
 - **No resampling** is the same with one particle: the pull as wide as what is not known, and no weights. **Guidance
   alone** is `networks.Guided(at="data")` with the ancestral sampler of as many steps: the likelihood at the expected
   data as it stands.
 - **Exact score**: the mixture's own denoiser, with the cosine noising. **Learned score**: `models.Diffusion` fitted to
-  {GIVEN:,} draws of the prior; its errors are those of the prior that it has learned.
+  {GIVEN:,} draws of the prior in {epochs} passes; its errors are those of the prior that it has learned.
 - **Rejection** needs the prior's draws and the likelihood's largest value; what it keeps is exact.
 - **Cost**: {cost}, for all.
 """

@@ -12,6 +12,7 @@ from ppl_genmodels.inference.callbacks import (
 from ppl_genmodels.inference.diffusion_posterior import DiffusionPosterior, diffusion_posterior
 from ppl_genmodels.inference.draws import Draws
 from ppl_genmodels.inference.evaluations import Evaluations
+from ppl_genmodels.inference.game_health import GameHealth, GameWarning
 from ppl_genmodels.inference.graph_trace import CompileWarning
 from ppl_genmodels.inference.stepping import compile_step
 
@@ -24,6 +25,8 @@ __all__ = [
     "Draws",
     "EarlyStopping",
     "Evaluations",
+    "GameHealth",
+    "GameWarning",
     "GradientClipping",
     "LearningRate",
     "LogNormalizer",

@@ -79,7 +79,7 @@ def diffusion_posterior(
     limit of many particles, for the prior that the chain of so many steps draws from.
 
     Draws of one run may have ancestors in common, and differ less than they should when resampling was frequent. For
-    independent ones repeat the rows of the data, and take one draw of each.
+    independent ones repeat the rows of the data, and take one draw of each. All particles of all rows are held at once.
 
     Of a learned denoiser the expected data are what counts, at high noise too, which ``denoising(weight="snr")`` asks
     for and ``"simple"`` hardly does.

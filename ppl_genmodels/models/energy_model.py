@@ -36,8 +36,9 @@ class EnergyModel(nn.Module):
 
     Location and scale are those of the first data of a fit, and stay; the network begins at zero, so that the model
     begins as that normal density, with :math:`\log Z = 0`. It is fitted by ``noise_contrastive("x")`` unless another
-    objective is given, which learns :math:`\log Z` too. After ``contrastive_divergence("x")`` or ``score_matching("x")``
-    estimate it by :func:`~ppl_genmodels.inference.annealed_importance`. Not by ``elbo()``, which leaves it out.
+    objective is given, which learns :math:`\log Z` too. After ``contrastive_divergence("x")`` or
+    ``score_matching("x")`` estimate it by :func:`~ppl_genmodels.inference.annealed_importance`. Not by ``elbo()``,
+    which leaves it out.
 
     Args:
         data_dim: Length of a row.
@@ -75,7 +76,7 @@ class EnergyModel(nn.Module):
         self.step_size = check_step_size("EnergyModel", step_size)
         self.network = _TiltedNormal(self.data_dim, hidden)
         self.log_normalizer = nn.Parameter(torch.zeros(()))
-        self.chains = ReplayBuffer(torch.randn(check_size("EnergyModel", "chains", chains), self.data_dim))
+        self.chains = ReplayBuffer((self.data_dim,), check_size("EnergyModel", "chains", chains))
 
     @classmethod
     def options_for(cls, data: Mapping[str, np.ndarray]) -> dict[str, Any]:

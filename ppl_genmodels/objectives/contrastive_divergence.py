@@ -94,6 +94,6 @@ def _buffer(energy: Energy, node: Node, where: str) -> ReplayBuffer:
     if energy.chains is None:
         raise ProgramError(
             f"{where}: the energy of site '{node['name']}' has no chains that could go on. Remedy: Energy(..., "
-            f"chains=ReplayBuffer(start.sample((1000,)))), held by the module of the network."
+            f"chains=ReplayBuffer(event_shape)), held by the module of the network."
         )
     return energy.chains

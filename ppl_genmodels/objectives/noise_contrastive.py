@@ -74,7 +74,7 @@ def noise_contrastive(*sites: str, noise: Any = None, ratio: int = 1) -> Objecti
 def _values(sites: tuple[str, ...], noise: Any, ratio: int, run: Run) -> Tensor:
     where = called("noise_contrastive", sites)
     what = "an energy. Remedy: name the sites and the noise"
-    nodes = chosen_sites(run, sites, where, lambda fn: has_energy(fn) or bool(sites and noise), what)
+    nodes = chosen_sites(run, sites, where, lambda fn: has_energy(fn) or (bool(sites) and noise is not None), what)
     return run.total((node, scaled(node, _of_site(node, noise, ratio, where))) for node in nodes)
 
 

@@ -1,5 +1,6 @@
 """The pages of the guide run as they stand and show what they say."""
 
+import pytest
 import torch
 
 
@@ -43,6 +44,18 @@ def test_the_page_on_gradients(run_page, capsys):
     assert names["found"].references == {"label": "enumeration"}
     assert names["found"].recommendation in printed
     assert "cold" in printed
+
+
+def test_the_page_on_diffusion_and_energies(run_page, capsys):
+    names = run_page("docs/guide/diffusion.md")
+    assert names["drawn"].shape == (500, 2)
+    assert names["log_density"].isfinite().all()
+    assert names["upper"].mean(0)[1] > 0.3
+    assert names["found"].samples[:, :, 0].mean(0).tolist() == pytest.approx([0.0, 1.5], abs=0.2)
+    printed = capsys.readouterr().out
+    assert "A classifier tells" in printed
+    assert "bits per dimension" in printed
+    assert "log Z =" in printed
 
 
 def test_the_page_on_flows(run_page, capsys):

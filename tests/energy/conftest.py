@@ -35,7 +35,7 @@ class GaussianProgram(nn.Module):
         super().__init__()
         self.network = GaussianEnergy(target.mean, torch.linalg.inv(target.covariance_matrix))
         self.log_normalizer = nn.Parameter(torch.zeros_like(target.mean[0]))
-        self.chains = ReplayBuffer(target.sample((chains,)))
+        self.chains = ReplayBuffer((2,), chains).double()
         self.start = dist.Normal(torch.zeros_like(target.mean), 2.0).to_event(1)
 
     def density(self):

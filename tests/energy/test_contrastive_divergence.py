@@ -17,7 +17,8 @@ ROWS = 20_000
 @pytest.mark.parametrize("name", ["network.loc", "network.precision"])
 def test_the_gradient_vanishes_at_the_truth(program, target, at_zero, persistent, name):
     torch.manual_seed(0)
-    program.chains = ReplayBuffer(target.sample((ROWS,)), restart=0.0)
+    program.chains = ReplayBuffer((2,), ROWS, restart=0.0).double()
+    program.chains.keep(torch.arange(ROWS), target.sample((ROWS,)))
     at_zero(contrastive_divergence("x", steps=5, persistent=persistent), program, target.sample((ROWS,)), name)
 
 
@@ -45,19 +46,21 @@ def test_the_normalizer_has_no_part_in_it(program, target):
 
 def test_chains_go_on_only_where_a_gradient_is_taken(program, target):
     objective, x = contrastive_divergence(steps=3, persistent=True), target.sample((20,))
-    before = program.chains.values.clone()
     objective.evaluate(program, x)
-    assert torch.equal(program.chains.values, before)
+    assert not program.chains.begun.any()
     objective.loss(program, x)
-    moved = (program.chains.values != before).any(-1)
-    assert 0 < moved.sum() <= 20
+    assert program.chains.begun.sum() == 20
+    assert torch.equal((program.chains.values != 0).any(-1), program.chains.begun)
 
 
-def test_some_chains_begin_anew():
+def test_all_chains_begin_at_the_start_and_later_some_anew():
     torch.manual_seed(0)
-    buffer, far = ReplayBuffer(torch.full((1000, 2), 9.0), restart=0.2), dist.Normal(torch.zeros(2), 0.1).to_event(1)
-    places, values = buffer.take(1000, far)
-    anew = (values[:, 0] < 5).sum().item()
+    buffer, start = ReplayBuffer((2,), 1000, restart=0.2), dist.Normal(torch.full((2,), 9.0), 0.1).to_event(1)
+    places, values = buffer.take(1000, start)
+    assert (values > 5).all()
+    buffer.keep(places, torch.zeros(1000, 2))
+    places, values = buffer.take(1000, start)
+    anew = (values[:, 0] > 5).sum().item()
     assert anew == pytest.approx(200, abs=4.5 * (1000 * 0.2 * 0.8) ** 0.5)
     assert len(places.unique()) == 1000
 
@@ -98,6 +101,8 @@ def test_what_cannot_be_is_refused(program, target):
 
     with pytest.raises(OptionError, match="steps=0"):
         contrastive_divergence(steps=0)
+    with pytest.raises(OptionError, match="restart=2"):
+        ReplayBuffer((2,), restart=2)
     with pytest.raises(ProgramError, match="the distribution of site 'x' is not an energy"):
         contrastive_divergence("x").loss(plain, x.float())
     with pytest.raises(ProgramError, match="has no chains that could go on"):

@@ -56,7 +56,7 @@ def test_the_log_normalizer_is_learned(program, target, noise):
 
 
 def test_a_fitted_energy_is_a_density():
-    """By the program's own objective a bimodal density integrates to one, and its divergence from the truth is small."""
+    """By the program's own objective: it integrates to one, and its divergence from the truth is small."""
     torch.manual_seed(0)
     truth = dist.MixtureSameFamily(
         dist.Categorical(torch.ones(2)),

@@ -29,6 +29,8 @@ MODULE = sys.modules["ppl_genmodels.inference.diffusion_posterior"]
 class MixtureDenoiser(Denoiser):
     """The exact denoiser of a mixture of normal distributions, whose means a context may shift."""
 
+    widening = None
+
     def __init__(self, weights, locs, covariances, noising):
         super().__init__(nn.Identity(), noising.double())
         self.weights, self.locs, self.covariances = weights.double(), locs.double(), covariances.double()
@@ -42,7 +44,8 @@ class MixtureDenoiser(Denoiser):
         responsible = (log_density + self.weights.log()).softmax(-1).unsqueeze(-1)
         gain = alpha * self.covariances @ torch.linalg.inv(spread)
         data = (responsible * (locs + (gain @ away.unsqueeze(-1)).squeeze(-1))).sum(-2)
-        return Denoised(data, (noisy - alpha * data) / sigma, alpha, sigma)
+        widening = None if self.widening is None else torch.full_like(noisy, self.widening)
+        return Denoised(data, (noisy - alpha * data) / sigma, alpha, sigma, widening)
 
     def prior(self):
         return MixtureSameFamily(Categorical(self.weights), dist.MultivariateNormal(self.locs, self.covariances))
@@ -74,7 +77,10 @@ def chain_prior(denoiser, steps):
         kept = alpha * next_sigma**2 / (next_alpha * sigma**2)
         gain, data = denoised(mean, variance, alpha, sigma)
         mean = kept * mean + next_alpha * share * data
-        added = share * next_sigma**2 + (next_alpha * share) ** 2 * remaining_variance(denoiser, times[number])
+        if denoiser.widening is None:
+            added = share * next_sigma**2 + (next_alpha * share) ** 2 * remaining_variance(denoiser, times[number])
+        else:
+            added = share * next_sigma**2 * (sigma / next_sigma) ** (2 * denoiser.widening)
         variance = (kept + next_alpha * share * gain) ** 2 * variance + added
     gain, data = denoised(mean, variance, *scales[-1])
     return dist.MultivariateNormal(data @ vectors.mT, (vectors * (gain**2 * variance)) @ vectors.mT)
@@ -120,9 +126,11 @@ def check_moments(found, exact, evidence):
     assert abs(ratio.mean().item() - 1) < 4 * (ratio.std() / RUNS**0.5).item()
 
 
-@pytest.mark.parametrize("noising", NOISINGS)
-def test_it_is_exact_for_the_chain_however_few_its_steps(noising):
+@pytest.mark.parametrize(("noising", "widening"), [(LinearNoising, None), (CosineNoising, None), (EDMNoising, 0.3)])
+def test_it_is_exact_for_the_chain_however_few_its_steps(noising, widening):
+    """Whether the variance of its steps is the library's or the denoiser's."""
     denoiser, matrix = normal_denoiser(3, noising()), matrix_of(2, 3)
+    denoiser.widening = widening
     y = torch.tensor([0.5, -1.0], dtype=torch.float64)
     exact, evidence = conditioned(chain_prior(denoiser, 8), matrix, 0.4, y)
     found = diffusion_posterior(linear(denoiser, matrix, 0.4), y.expand(RUNS, 2), particles=PARTICLES, steps=8)
