@@ -101,6 +101,12 @@ class Structure:
         """The observed sites."""
         return tuple(site for site in self.sites if site.kind == "observed")
 
+    @property
+    def generated(self) -> tuple[Site, ...]:
+        """What a program that observes nothing makes for each datum, such as a GAN: deterministic sites, the last first."""
+        sites = () if self.observed else self.sites[::-1]
+        return tuple(site for site in sites if site.kind == "deterministic" and self.is_local(site.name))
+
     def site(self, name: str) -> Site:
         """The site of that name.
 

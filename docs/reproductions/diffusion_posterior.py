@@ -1,7 +1,7 @@
 """Posteriors of a diffusion given a measurement, against the truth: a mixture as the prior, a linear measurement.
 
 Sohl-Dickstein, Weiss, Maheswaranathan and Ganguli (2015), section 2.5, multiply a diffusion by another density; Wu and
-others (2023) make that exact by twisted particles, and have such a mixture in section 5.1.
+others (2023) make that exact by twisted particles.
 
     make reproduce NAME=diffusion-posterior
 """

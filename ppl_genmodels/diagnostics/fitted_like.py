@@ -61,12 +61,12 @@ def image_shape_of(program: Any) -> tuple[int, ...] | None:
 
 
 def observed_site(fitted: FittedLike, site: str | None = None) -> str:
-    """The observed site asked for, or the first.
+    """The observed site asked for, or the first; what a program that observes nothing generates stands for it.
 
     Raises:
         UnknownNameError: When the program observes no such site.
     """
-    known = [each.name for each in fitted.structure.observed]
+    known = [each.name for each in fitted.structure.observed or fitted.structure.generated]
     if site in known:
         return str(site)
     if site is not None or not known:

@@ -19,6 +19,7 @@ from ppl_genmodels.diagnostics.fitted_like import FittedLike, observed_site, sit
 from ppl_genmodels.diagnostics.labels import checked_labels
 from ppl_genmodels.diagnostics.observations import spread_index
 from ppl_genmodels.errors import PplError
+from ppl_genmodels.program import as_program
 
 __all__ = ["Material"]
 
@@ -61,6 +62,11 @@ class Material:
         """The latent sites that all rows share."""
         structure = self.fitted.structure
         return [site.name for site in structure.latent if not structure.is_local(site.name)]
+
+    @property
+    def infers(self) -> bool:
+        """Whether latent sites can be inferred: not where data enter by a critic alone, as those of a GAN do."""
+        return bool(self.fitted.structure.observed) or as_program(self.fitted.program).guide is not None
 
     @cached_property
     def samples(self) -> dict[str, NDArray[Any]]:
@@ -115,9 +121,10 @@ class Material:
         name = observed_site(self.fitted)
         if self.data is None:
             return None
-        if not self.fitted.structure.latent:
-            arrays = list(self.data.arrays().values())
-            return site_values(self.fitted, name, arrays[0]) if len(arrays) == 1 else None
+        if not self.infers or not self.fitted.structure.latent:
+            arrays = self.data.arrays()
+            array = arrays.get(name, *arrays.values()) if len(arrays) == 1 else arrays.get(name)
+            return None if array is None else site_values(self.fitted, name, array)
         try:
             return site_values(self.fitted, name, self.posterior.observed_data[name].values)
         except PplError:
@@ -138,4 +145,5 @@ class Material:
         return data if data is None or len(rows) == self.rows else data.subset(rows.tolist())
 
     def _event_size(self) -> int:
-        return max(site.event_shape.numel() for site in self.fitted.structure.observed)
+        structure = self.fitted.structure
+        return max(site.event_shape.numel() for site in structure.observed or structure.generated)

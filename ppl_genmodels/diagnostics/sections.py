@@ -76,16 +76,16 @@ def _has_gradient(m: Material) -> bool:
 
 
 def _inferred(m: Material) -> bool:
-    return m.data is not None and bool(m.fitted.structure.latent)
+    return m.data is not None and bool(m.fitted.structure.latent) and m.infers
 
 
 def _many_local(m: Material) -> bool:
     few = m.rows < FEWEST_ROWS and bool(m.global_latents)
-    return m.data is not None and bool(m.local_latents) and not few
+    return m.data is not None and bool(m.local_latents) and not few and m.infers
 
 
 def _has_global(m: Material) -> bool:
-    return m.data is not None and bool(m.global_latents)
+    return m.data is not None and bool(m.global_latents) and m.infers
 
 
 def _several_global(m: Material) -> bool:
@@ -94,15 +94,15 @@ def _several_global(m: Material) -> bool:
         int(np.prod((*structure.site(name).batch_shape, *structure.site(name).event_shape)))
         for name in m.global_latents
     ]
-    return m.data is not None and sum(sizes) > 1
+    return m.data is not None and sum(sizes) > 1 and m.infers
 
 
-def _observes(m: Material) -> bool:
-    return bool(m.fitted.structure.observed)
+def _samples_data(m: Material) -> bool:
+    return bool(m.fitted.structure.observed or m.fitted.structure.generated)
 
 
 def _replicated(m: Material) -> bool:
-    return _inferred(m) and _observes(m)
+    return _inferred(m) and bool(m.fitted.structure.observed)
 
 
 def _draw_samples(m: Material) -> Any:
@@ -126,7 +126,7 @@ def _found_beside_data(m: Material) -> str:
 
 def _is_table(m: Material) -> bool:
     """Whether the data are rows of two or more columns, and no images."""
-    if m.data is None or not _observes(m) or m.observed is None or m.observed.ndim != 2:
+    if m.data is None or not _samples_data(m) or m.observed is None or m.observed.ndim != 2:
         return False
     return m.observed.shape[1] > 1 and not image_shape_of(m.fitted.program) and event_shape(m.observed) is None
 
@@ -153,7 +153,7 @@ SECTIONS = (
         "samples",
         "Samples",
         "Samples should look like data, and differ from one another as much as data do.",
-        _observes,
+        _samples_data,
         _found_samples,
         _draw_samples,
     ),

@@ -24,7 +24,7 @@ class ReplayBuffer(nn.Module):
     Args:
         event_shape: Shape of a value.
         chains: How many.
-        restart: Share of the chains taken that begin anew, at draws of the energy's start, as all do at first; 0 for none.
+        restart: Share of the chains taken that begin anew, at draws of the energy's start, as all do at first.
 
     Raises:
         OptionError: When a size is no positive integer, or the share is not between 0 and 1.

@@ -20,7 +20,7 @@ WINNING = 0.95
 """Accuracy from which a critic tells the sides apart nearly always."""
 VANISHED = 0.01
 """Push below which a gradient has vanished."""
-STILL = 1e-3
+STILL = 1e-6
 """Course of less than so many standard deviations in the whole window: nothing moves."""
 NARROW = 0.05
 """Share of the data's variance below which samples are one point."""
@@ -72,14 +72,14 @@ def _critic_wins(measured: Measures, patience: int) -> str:
         return ""
     push, course = (_series(measured, name, patience) for name in ("push", "course"))
     told = f"the critic wins: it tells {100 * measured[-1]['accuracy']:.0f} % of the values rightly, and"
-    if np.ptp(course) < STILL:
-        return (
-            f"{told} the program stands still. Remedy: look at its learning rate and at units of it that are saturated."
-        )
     if np.median(push) < VANISHED:
         return (
             f"{told} the gradient it gives is {np.median(push):.1g} of what would lead to it. Remedy: NonSaturating() "
             f"or Wasserstein(gradient_penalty=10.0), or fewer steps or a lower learning rate of the critic."
+        )
+    if np.ptp(course) < STILL:
+        return (
+            f"{told} the program stands still. Remedy: look at its learning rate and at units of it that are saturated."
         )
     return ""
 

@@ -6,6 +6,9 @@ so that a plate of particles can stand to the left of all.
 """
 
 from ppl_genmodels.models import catalogue
+from ppl_genmodels.models.adversarial_autoencoder import AdversarialAutoencoder
+from ppl_genmodels.models.adversary import Adversary
+from ppl_genmodels.models.bigan import BiGAN
 from ppl_genmodels.models.binomial_diffusion import BinomialChain, BinomialDiffusion
 from ppl_genmodels.models.conditional_diffusion import ConditionalDiffusion
 from ppl_genmodels.models.continuous_flow import ContinuousFlow
@@ -15,6 +18,7 @@ from ppl_genmodels.models.diffusion_chain import DiffusionChain
 from ppl_genmodels.models.eight_schools import EightSchools
 from ppl_genmodels.models.energy_model import EnergyModel
 from ppl_genmodels.models.flow_regression import FlowRegression
+from ppl_genmodels.models.gan import GAN
 from ppl_genmodels.models.glow import Glow
 from ppl_genmodels.models.grey_levels import GreyLevels
 from ppl_genmodels.models.image_diffusion import ImageDiffusion
@@ -27,8 +31,12 @@ from ppl_genmodels.models.vae import VAE, Autoencoder
 from ppl_genmodels.models.walkback import Walkback
 
 __all__ = [
+    "GAN",
     "VAE",
+    "AdversarialAutoencoder",
+    "Adversary",
     "Autoencoder",
+    "BiGAN",
     "BinomialChain",
     "BinomialDiffusion",
     "ConditionalDiffusion",

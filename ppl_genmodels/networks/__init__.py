@@ -7,6 +7,7 @@ because rows and particles stand there.
 from ppl_genmodels.networks.bit_denoiser import BitDenoiser
 from ppl_genmodels.networks.classifier_free import ClassifierFree
 from ppl_genmodels.networks.conv import ConvDecoder, ConvEncoder
+from ppl_genmodels.networks.critic import Critic
 from ppl_genmodels.networks.denoiser import Denoised, Denoiser
 from ppl_genmodels.networks.energy_gradient import EnergyGradient
 from ppl_genmodels.networks.guided import Guided
@@ -32,6 +33,7 @@ __all__ = [
     "ConvDecoder",
     "ConvEncoder",
     "CosineNoising",
+    "Critic",
     "Denoised",
     "Denoiser",
     "EDMNoising",

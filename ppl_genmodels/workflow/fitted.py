@@ -20,7 +20,7 @@ from torch import Tensor
 from ppl_genmodels import diagnostics
 from ppl_genmodels.data.rows import Rows
 from ppl_genmodels.diagnostics.bridge import write_inference_data
-from ppl_genmodels.errors import OptionError, RunFolderError
+from ppl_genmodels.errors import OptionError, ProgramError, RunFolderError
 from ppl_genmodels.handlers import mask_missing
 from ppl_genmodels.inference.compiled import Mode
 from ppl_genmodels.inference.evidence import log_evidence
@@ -221,11 +221,21 @@ class Fitted:
         """The program and the rows, missing values masked."""
         rows = Rows.of(data)
         check_inputs(rows, self.card["inputs"])
+        self._check_guide()
         if not rows.missing:
             return self._program, rows
         masked = mask_missing(self._program)
         check_missing(masked, rows, *hard_inputs(masked, rows))
         return masked, rows
+
+    def _check_guide(self) -> None:
+        """Refuses to infer with a program that cannot, such as a GAN."""
+        latent = ", ".join(f"'{site.name}'" for site in self.structure.latent)
+        if self._program.guide is None and latent:
+            raise ProgramError(
+                f"the program has no guide that would infer {latent} from data. Remedy: sample(n) draws from it; a "
+                f"program with a guide, such as models.BiGAN in the place of models.GAN, infers and reconstructs."
+            )
 
     def _facts(self) -> dict[str, str]:
         metrics = self.card["metrics"]

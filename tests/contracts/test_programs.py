@@ -111,6 +111,19 @@ EXAMPLES = {
         {"x": torch.eye(5, 4)},
         {"z_3": ("data",), "z_2": ("data",), "z_1": ("data",), "x": ("data",)},
     ),
+    "gan": Example(
+        {"event_shape": (3,), "latent_dim": 2, "hidden": (8,), "classes": 3},
+        {"x": _regression()["x"], "y": torch.arange(9) % 3},
+        {"y": ("data",), "z": ("data",), "x": ("data",)},
+    ),
+    "adversarial_autoencoder": Example(
+        {"event_shape": (1, 5, 4), "latent_dim": 2, "hidden": (8,), "channels": (3, 4), "likelihood": "gaussian"},
+        {"x": torch.linspace(0, 1, 100).reshape(5, 1, 5, 4)},
+        _AUTOENCODER_SITES,
+    ),
+    "bigan": Example(
+        {"event_shape": (6,), "latent_dim": 2, "hidden": (8,)}, {"x": torch.eye(5, 6)}, _AUTOENCODER_SITES
+    ),
     "energy_model": Example({"data_dim": 3, "hidden": (8,), "steps": 2}, {"x": _regression()["x"]}, {"x": ("data",)}),
     "walkback": Example(
         {"data_dim": 3, "hidden": (8,), "steps": 2, "data_scale": float(torch.eye(5, 3).numpy().std())},

@@ -38,7 +38,8 @@ def script(monkeypatch):
 def test_it_writes_its_table_and_pictures_and_misses_what_it_misses(script, tmp_path, monkeypatch):
     page = tmp_path / "docs" / "reproductions.md"
     page.parent.mkdir()
-    monkeypatch.setattr(sys, "argv", ["nonequilibrium", "--data-dir", str(tmp_path), "--page", str(page)])
+    options = ["--data-dir", str(tmp_path), "--page", str(page), "--seeds", "1"]
+    monkeypatch.setattr(sys, "argv", ["nonequilibrium", *options])
     script["main"].__globals__.update(SMALL)
     script["main"]()
     text = page.read_text(encoding="utf-8")
