@@ -103,7 +103,7 @@ class Structure:
 
     @property
     def generated(self) -> tuple[Site, ...]:
-        """What a program that observes nothing makes for each datum, such as a GAN: deterministic sites, the last first."""
+        """Deterministic sites of each datum, the last first, of a program that observes nothing, such as a GAN."""
         sites = () if self.observed else self.sites[::-1]
         return tuple(site for site in sites if site.kind == "deterministic" and self.is_local(site.name))
 

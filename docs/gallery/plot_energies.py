@@ -120,9 +120,9 @@ for way, program in programs.items():
 pd.DataFrame(rows).set_index("learned by").T.round(3)
 
 # %%
-# All estimates agree with the grid to a hundredth of a nat. Score matching has learned the points with the noise that
-# it was given, which costs it some of the density. Below are held-out points and the surface of one of the energies;
-# then of each the draws of its chains above its density.
+# All estimates agree with the grid to a few hundredths of a nat. Score matching has learned the points with the noise
+# that it was given, which costs it some of the density. Below are held-out points and the surface of one of the
+# energies; then of each the draws of its chains above its density.
 
 figure, axes = plt.subplots(2, 4, figsize=(12.5, 5.4), layout="constrained")
 box, half = (-3.2, 5.2, -3.0, 4.0), 200

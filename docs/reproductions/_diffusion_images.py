@@ -35,7 +35,6 @@ PICTURES = denoising("v", weight="simple")
 REPEATS = 8
 """Times at which each test image's bound in continuous time is estimated."""
 CHAINS = (10, 100, 1000)
-FEW_STEPS = (3, 5, 10, 20, 50, 100)
 
 
 @dataclass(frozen=True)
@@ -51,6 +50,7 @@ class Setting:
         flow_images: How many test images have their density by the probability flow.
         chain_images: How many have the bound of the chains.
         samples: How many draws each few-step sampler is judged by.
+        few_steps: Its numbers of steps.
     """
 
     name: str
@@ -61,6 +61,7 @@ class Setting:
     flow_images: int
     chain_images: int
     samples: int
+    few_steps: tuple[int, ...] = (3, 5, 10, 20, 50, 100)
 
     @property
     def shape(self) -> tuple[int, ...]:
@@ -129,9 +130,7 @@ def continuous_bound(program: models.ImageDiffusion, images: Tensor) -> Tensor:
 def chain(program: models.ImageDiffusion, images: Tensor, steps: int) -> pd.DataFrame:
     """The terms of a chain's bound, with rates in bits per dimension of the grey levels, distortions of pixels."""
     torch.manual_seed(0)
-    frame = diagnostics.describe_steps(program.flow, program.centred(images), steps)
-    # The diffusion has pixels between -1 and 1: the decoder's density becomes that of levels from 0 to their number.
-    frame.loc[frame.index[-1], "rate"] += math.log2(0.5 * program.levels)
+    frame = diagnostics.describe_steps(program.flow, program.centred(images), steps, cell=2 / program.levels)
     return frame.assign(distortion=0.5 * frame["distortion"])
 
 
@@ -161,7 +160,7 @@ def few_steps(setting: Setting, fitted: ppl.Fitted) -> pd.DataFrame:
     """How well each sampler does with few steps, by the held-out images."""
     torch.manual_seed(0)
     data = fitted.program.centred(setting.test[: setting.samples])
-    return diagnostics.sampler_quality(fitted.program.flow, data, steps=FEW_STEPS)
+    return diagnostics.sampler_quality(fitted.program.flow, data, steps=setting.few_steps)
 
 
 def draw(path: Path, setting: Setting, quality: pd.DataFrame, frames: dict[str, pd.DataFrame], fitted: Any) -> None:

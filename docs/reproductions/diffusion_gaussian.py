@@ -41,6 +41,8 @@ SAMPLERS = {"ancestral": 1000, "ddim": 1000, "heun": 100, "dpm_solver": 200}
 PRICED, WALKED, DRAWN = 200, 500, 4000
 """Rows of densities, of chains and of samplers."""
 TRAINING_STEPS, BATCH_SIZE, LEARNING_RATE, WIDTH = 4000, 256, 2e-3, 128
+BOUNDS = 200
+"""Draws of the bound of each row by the learned score."""
 ASKED = 1e-3
 """Nats by which a density may be wrong."""
 
@@ -101,7 +103,7 @@ def of_dimension(dim: int) -> Found:
     program = fitted(denoiser)
     with torch.no_grad():
         learned = program.density().log_prob(test.float())
-        bounds = [denoising(times="log_snr").evaluate(program, test.float())["denoising"] for _ in range(200)]
+        bounds = [denoising(times="log_snr").evaluate(program, test.float())["denoising"] for _ in range(BOUNDS)]
         learned_moments = {name: deviation(denoiser, program.denoiser, name, steps) for name, steps in SAMPLERS.items()}
     print(f"{dim}-D, learned score: {time.monotonic() - began:.0f} s", flush=True)
     exact, bound = denoiser.target.log_prob(test), torch.stack([each.flatten() for each in bounds]).mean(0)

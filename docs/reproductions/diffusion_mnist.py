@@ -74,7 +74,7 @@ def mnist(folder: Path) -> Setting:
     """MNIST's 60,000 training images, and the first of its test images."""
     train, test = (torch.from_numpy(data.load(folder, part, images=True).data) for part in ("train", "test"))
     sizes = {"levels": LEVELS, "width": WIDTH, "blocks": 1, "scales": SCALES}
-    return Setting(NAME, train, test[:TESTED], sizes, BATCH_SIZE, flow_images=20, chain_images=50, samples=500)
+    return Setting(NAME, train, test[:TESTED], sizes, BATCH_SIZE, 20, 50, 300, (3, 5, 10, 20, 50))
 
 
 def fitted_diffusion(setting: Setting, noising: str, objective: Any, options: Any, folder: Any) -> ppl.Fitted:

@@ -5,6 +5,7 @@ fitted program, an InferenceData or a table, and the axes to draw on, and return
 functions say in a sentence what the picture of that name shows, ``describe_steps`` in a table.
 """
 
+from ppl_genmodels.diagnostics.adversarial_examples import AdversarialExamples, adversarial_examples
 from ppl_genmodels.diagnostics.bits import BitsPerDimension, bits_per_dimension
 from ppl_genmodels.diagnostics.bridge import to_inference_data
 from ppl_genmodels.diagnostics.calibration import describe_calibration, plot_calibration
@@ -15,6 +16,7 @@ from ppl_genmodels.diagnostics.evaluations import describe_evaluations, plot_eva
 from ppl_genmodels.diagnostics.example import example_globals, example_posterior
 from ppl_genmodels.diagnostics.forest import describe_globals, plot_forest, summary
 from ppl_genmodels.diagnostics.frechet_distance import frechet_distance
+from ppl_genmodels.diagnostics.game import describe_game, plot_game
 from ppl_genmodels.diagnostics.gradients import GradientComparison, gradients
 from ppl_genmodels.diagnostics.history import (
     describe_gradient,
@@ -54,6 +56,7 @@ from ppl_genmodels.diagnostics.wasserstein import wasserstein
 from ppl_genmodels.graph import program_graph
 
 __all__ = [
+    "AdversarialExamples",
     "BitsPerDimension",
     "ClassifierTwoSample",
     "DensityCoverage",
@@ -62,12 +65,14 @@ __all__ = [
     "ModesCovered",
     "NearestNeighbours",
     "PrecisionRecall",
+    "adversarial_examples",
     "bits_per_dimension",
     "classifier_two_sample",
     "density_coverage",
     "describe_calibration",
     "describe_density",
     "describe_evaluations",
+    "describe_game",
     "describe_globals",
     "describe_gradient",
     "describe_history",
@@ -98,6 +103,7 @@ __all__ = [
     "plot_density",
     "plot_evaluations",
     "plot_forest",
+    "plot_game",
     "plot_gradient",
     "plot_history",
     "plot_information",

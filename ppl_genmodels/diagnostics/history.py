@@ -24,13 +24,13 @@ NOT_TERMS = frozenset({"step", "epoch", "objective", "gradient_norm", "time", "v
 
 
 def term_names(history: pd.DataFrame) -> list[str]:
-    """The columns of a history that are terms of its objective.
+    """The columns of a history that are terms of its objective; not what belongs to one, as ``critic[x] gradient``.
 
     Example:
         >>> term_names(pd.DataFrame(columns=["step", "objective", "log_lik", "kl", "time"]))
         ['log_lik', 'kl']
     """
-    return [name for name in history.columns if name not in NOT_TERMS]
+    return [name for name in history.columns if name not in NOT_TERMS and "] " not in name]
 
 
 @styled

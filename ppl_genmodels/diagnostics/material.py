@@ -123,7 +123,7 @@ class Material:
             return None
         if not self.infers or not self.fitted.structure.latent:
             arrays = self.data.arrays()
-            array = arrays.get(name, *arrays.values()) if len(arrays) == 1 else arrays.get(name)
+            array = next(iter(arrays.values())) if len(arrays) == 1 else arrays.get(name)
             return None if array is None else site_values(self.fitted, name, array)
         try:
             return site_values(self.fitted, name, self.posterior.observed_data[name].values)

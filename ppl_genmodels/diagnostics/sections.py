@@ -17,6 +17,7 @@ from ppl_genmodels.diagnostics.calibration import describe_calibration, plot_cal
 from ppl_genmodels.diagnostics.density import describe_density, has_density, plot_density
 from ppl_genmodels.diagnostics.fitted_like import image_shape_of, observed_site
 from ppl_genmodels.diagnostics.forest import describe_globals, plot_forest, summary
+from ppl_genmodels.diagnostics.game import describe_game, games_of, plot_game
 from ppl_genmodels.diagnostics.history import (
     describe_gradient,
     describe_history,
@@ -148,6 +149,16 @@ SECTIONS = (
         _has_gradient,
         lambda m: describe_gradient(m.fitted),
         lambda m: plot_gradient(m.fitted),
+    ),
+    Section(
+        "game",
+        "Health of the game",
+        "The critic should come down to telling one half of the values rightly; coverage and precision should rise "
+        "and duplicates stay away; the push should stay well above a tenth as long as the critic tells the sides "
+        "apart, and the mean should come to the data's and stay there.",
+        lambda m: bool(games_of(m.fitted.history)),
+        lambda m: describe_game(m.fitted),
+        lambda m: plot_game(m.fitted),
     ),
     Section(
         "samples",

@@ -21,6 +21,7 @@ from ppl_genmodels.distributions.likelihood import (
 from ppl_genmodels.distributions.mixture import Mixture
 from ppl_genmodels.distributions.noisy_energy import NoisyEnergy
 from ppl_genmodels.distributions.quantized import CellUniform, Quantized
+from ppl_genmodels.distributions.refine import refine
 from ppl_genmodels.distributions.replay_buffer import ReplayBuffer
 from ppl_genmodels.distributions.samplers import generate
 from ppl_genmodels.distributions.truncated_poisson import TruncatedPoisson
@@ -47,4 +48,5 @@ __all__ = [
     "build_likelihood",
     "generate",
     "langevin",
+    "refine",
 ]

@@ -18,7 +18,7 @@ Values = NDArray[np.float64]
 
 WINNING = 0.95
 """Accuracy from which a critic tells the sides apart nearly always."""
-VANISHED = 0.01
+VANISHED = 0.05
 """Push below which a gradient has vanished."""
 STILL = 1e-6
 """Course of less than so many standard deviations in the whole window: nothing moves."""

@@ -37,8 +37,18 @@ class GameWarning(UserWarning):
 class GameHealth(Callback):
     r"""Measures the games of a fit, and warns when the critic wins, the generator collapses, or the game cycles.
 
-    Each failure of each game is warned of once, when it is first found. The measures are described in
-    :func:`~ppl_genmodels.inference.game_failures`.
+    Each failure of each game is warned of once, when it is first found; a game may recover, and ``present`` says how it
+    stood at the last measures. Columns of the history are, for each game:
+
+    - ``accuracy``, ``calibration``: the share of values that the critic tells rightly, and how far its probabilities
+      are from the shares, where it gives any;
+    - ``push``: how far the gradient that the program gets leads to the other side, in parts of the divergence;
+    - ``spread``, ``duplicates``, ``precision``, ``coverage``: the samples' variance over the data's, copies among them,
+      the share that lies where data lie, and the share of the data that have a sample near them;
+    - ``course``: how far the samples' mean is from the data's, along one direction, in standard deviations;
+    - ``modes``, ``data modes``: how many are found among samples and among data, where modes are given.
+
+    Beside them the history has the estimated divergence, ``adversarial[x]``, and the norms of both players' gradients.
 
     Args:
         every: Steps from one measure to the next.
@@ -64,7 +74,7 @@ class GameHealth(Callback):
 
     def __init__(
         self,
-        every: int = 50,
+        every: int = 100,
         patience: int = 10,
         rows: int = 512,
         modes: Tensor | Callable[[Tensor], Tensor] | None = None,

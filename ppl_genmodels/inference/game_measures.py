@@ -6,6 +6,7 @@ and the other is learned from. Samples are those of the first site that the mode
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from typing import Any
 
@@ -59,36 +60,35 @@ def critic_measures(player: Any, run: Run) -> tuple[dict[str, float], Tensor, Te
         (first if each else second).requires_grad_((first if each else second).is_floating_point())
     with torch.enable_grad():
         scores = player._scores(sides)
-        push = _push(player.divergence, *scores, sides)
-    first, second = (score.detach() for score in scores)
-    odds = (log_odds(player.divergence, first), log_odds(player.divergence, second))
-    middle = 0.5 * (first.mean() + second.mean())
-    told = (first - middle, second - middle) if odds[0] is None or odds[1] is None else odds
-    accuracy = 0.5 * ((told[0] > 0).double().mean() + (told[1] < 0).double().mean())  # type: ignore[operator]
-    calibration = torch.tensor(torch.nan) if odds[0] is None else _calibration(*odds)  # type: ignore[arg-type]
+        push = _push(player.divergence, scores, sides)
+    first, second = scores[0].detach(), scores[1].detach()
+    odds, middle = _log_odds(player.divergence, first, second), 0.5 * (first.mean() + second.mean())
+    told = (first - middle, second - middle) if odds is None else odds
+    accuracy = 0.5 * ((told[0] > 0).double().mean() + (told[1] < 0).double().mean())
+    calibration = math.nan if odds is None else _calibration(*odds)
     chosen = next((number for number, each in enumerate(learns) if not each), 0)
     samples = (sides.first[chosen], sides.second[chosen])[:: 1 if learns[chosen] else -1]
     found = {"accuracy": accuracy, "calibration": calibration, "push": push}
     return {name: float(value) for name, value in found.items()}, samples[0].detach(), samples[1].detach()
 
 
-def log_odds(divergence: Divergence, score: Tensor) -> Tensor | None:
-    """The log-ratio that a score tells, or None."""
+def _log_odds(divergence: Divergence, first: Tensor, second: Tensor) -> tuple[Tensor, Tensor] | None:
+    """The log-ratios that the scores of both sides tell, or None."""
     try:
-        return divergence.log_ratio(score)
+        return divergence.log_ratio(first), divergence.log_ratio(second)
     except OptionError:
         return None
 
 
-def _push(divergence: Divergence, first: Tensor, second: Tensor, sides: Sides) -> Tensor:
+def _push(divergence: Divergence, scores: tuple[Tensor, Tensor], sides: Sides) -> Tensor:
     """The slope of the cost, over what it would be if it led straight to the other side."""
     values = [value for pair in zip(*sides, strict=True) for value in pair if value.requires_grad]
-    slopes = torch.autograd.grad(divergence.cost(first, second).sum(), values, allow_unused=True)
+    slopes = torch.autograd.grad(divergence.cost(*scores).sum(), values, allow_unused=True)
     square = [slope.square().flatten(1).sum(1) for slope in slopes if slope is not None]
     apart = [(one - other).detach().square().flatten(1).sum(1) for one, other in zip(*sides, strict=True)]
     if not square:
         return torch.tensor(torch.nan)
-    estimate = divergence.bound(first, second).mean().detach().abs().clamp(min=1e-6)
+    estimate = divergence.bound(*scores).mean().detach().abs().clamp(min=1e-6)
     return torch.stack(square).sum(0).sqrt().mean() * torch.stack(apart).sum(0).mean().sqrt() / estimate
 
 

@@ -21,7 +21,7 @@ from ppl_genmodels.models.checks import data_array
 from ppl_genmodels.models.gan import generator_of
 from ppl_genmodels.models.vae import Autoencoder, likelihood_options
 from ppl_genmodels.networks import MLP, ConvEncoder, Critic
-from ppl_genmodels.networks.sizes import check_size, check_sizes
+from ppl_genmodels.networks.sizes import check_event_shape, check_size, check_sizes
 from ppl_genmodels.objectives import Objective, log_lik
 
 __all__ = ["AdversarialAutoencoder", "encoder_of"]
@@ -81,7 +81,7 @@ class AdversarialAutoencoder(Autoencoder, Adversary):
         owner = "AdversarialAutoencoder"
         if not weight >= 0:
             raise OptionError(f"{owner}: weight={weight}, expected 0 or more. Remedy: weight=1.0.")
-        shape, size = check_sizes(owner, "event_shape", event_shape), check_size(owner, "latent_dim", latent_dim)
+        shape, size = check_event_shape(owner, event_shape), check_size(owner, "latent_dim", latent_dim)
         pixels = build_likelihood(likelihood, shape, levels)
         encoder = encoder_of(owner, shape, 2 * size, hidden, channels)
         super().__init__(size, encoder, generator_of(owner, size, pixels.output_shape, hidden, channels), pixels)

@@ -21,7 +21,7 @@ from ppl_genmodels.models.checks import data_array
 from ppl_genmodels.models.gan import generator_of
 from ppl_genmodels.models.vae import Autoencoder
 from ppl_genmodels.networks import Critic
-from ppl_genmodels.networks.sizes import check_size, check_sizes
+from ppl_genmodels.networks.sizes import check_event_shape, check_size
 from ppl_genmodels.objectives import Objective
 
 __all__ = ["BiGAN"]
@@ -71,7 +71,7 @@ class BiGAN(Autoencoder, Adversary):
         critic_steps: int | None = None,
         critic_rate: float = 4e-4,
     ) -> None:
-        shape, size = check_sizes("BiGAN", "event_shape", event_shape), check_size("BiGAN", "latent_dim", latent_dim)
+        shape, size = check_event_shape("BiGAN", event_shape), check_size("BiGAN", "latent_dim", latent_dim)
         encoder = encoder_of("BiGAN", shape, 2 * size, hidden, channels)
         decoder = generator_of("BiGAN", size, shape, hidden, channels)
         super().__init__(size, encoder, decoder, build_likelihood("gaussian", shape))

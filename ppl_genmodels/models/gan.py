@@ -15,14 +15,13 @@ import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import one_hot
 
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.models.adversary import Adversary
 from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import check_dtype, check_index, check_rows, data_array
 from ppl_genmodels.networks import MLP, ConvDecoder, Critic
-from ppl_genmodels.networks.sizes import check_size, check_sizes
+from ppl_genmodels.networks.sizes import check_event_shape, check_size, check_sizes
 from ppl_genmodels.objectives import Objective
 
 __all__ = ["GAN", "generator_of"]
@@ -80,7 +79,7 @@ class GAN(Adversary):
         spectral: bool = False,
     ) -> None:
         super().__init__()
-        self.event_shape = check_sizes("GAN", "event_shape", event_shape)
+        self.event_shape = check_event_shape("GAN", event_shape)
         size = check_size("GAN", "latent_dim", latent_dim)
         self.classes = None if classes is None else check_size("GAN", "classes", classes)
         self.generator = generator_of("GAN", size + (self.classes or 0), self.event_shape, hidden, channels)
@@ -190,6 +189,6 @@ def generator_of(
         torch.Size([5, 1, 8, 8])
     """
     widths, depths = check_sizes(owner, "hidden", hidden), check_sizes(owner, "channels", channels)
-    if len(event_shape) == 1:
+    if len(check_event_shape(owner, event_shape)) == 1:
         return MLP(inputs, event_shape[0], widths[::-1])
     return ConvDecoder(inputs, event_shape, depths[::-1])

@@ -5,6 +5,7 @@ because rows and particles stand there.
 """
 
 from ppl_genmodels.networks.bit_denoiser import BitDenoiser
+from ppl_genmodels.networks.certified_radius import certified_radius
 from ppl_genmodels.networks.classifier_free import ClassifierFree
 from ppl_genmodels.networks.conv import ConvDecoder, ConvEncoder
 from ppl_genmodels.networks.critic import Critic
@@ -22,6 +23,8 @@ from ppl_genmodels.networks.noising import (
     VarianceExploding,
     VariancePreserving,
 )
+from ppl_genmodels.networks.operator_norms import exact_norm, lipschitz_bound, operator_norm
+from ppl_genmodels.networks.smooth_critic import SmoothCritic
 from ppl_genmodels.networks.time_mlp import TimeFeatures, TimeMLP
 from ppl_genmodels.networks.unet import UNet
 from ppl_genmodels.networks.weight_sites import weight_sites
@@ -43,10 +46,15 @@ __all__ = [
     "LearnedNoising",
     "LinearNoising",
     "Noising",
+    "SmoothCritic",
     "TimeFeatures",
     "TimeMLP",
     "UNet",
     "VarianceExploding",
     "VariancePreserving",
+    "certified_radius",
+    "exact_norm",
+    "lipschitz_bound",
+    "operator_norm",
     "weight_sites",
 ]

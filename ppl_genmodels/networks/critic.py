@@ -11,13 +11,12 @@ from functools import partial
 
 import torch
 from torch import Tensor, nn
-from torch.nn.functional import leaky_relu, one_hot
+from torch.nn.functional import leaky_relu
 from torch.nn.utils.parametrizations import spectral_norm
 
-from ppl_genmodels.errors import OptionError
 from ppl_genmodels.networks.conv import ConvEncoder
 from ppl_genmodels.networks.mlp import MLP
-from ppl_genmodels.networks.sizes import check_size, check_sizes
+from ppl_genmodels.networks.sizes import check_event_shape, check_size, check_sizes
 
 __all__ = ["Critic"]
 
@@ -62,12 +61,7 @@ class Critic(nn.Module):
         spectral: bool = False,
     ) -> None:
         super().__init__()
-        shape, widths = check_sizes("Critic", "event_shape", event_shape), check_sizes("Critic", "hidden", hidden)
-        if len(shape) not in (1, 3):
-            raise OptionError(
-                f"Critic: event_shape={shape}, expected (features,) or (channels, height, width). Remedy: reshape the "
-                f"data."
-            )
+        shape, widths = check_event_shape("Critic", event_shape), check_sizes("Critic", "hidden", hidden)
         self.classes = None if classes is None else check_size("Critic", "classes", classes)
         self.register_buffer("one_hot", torch.eye(self.classes or 0), persistent=False)
         features = (*widths, shape[0])[0]

@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 from ppl_genmodels.errors import OptionError
 
-__all__ = ["check_size", "check_sizes"]
+__all__ = ["check_event_shape", "check_size", "check_sizes"]
 
 
 def check_size(owner: str, name: str, value: object) -> int:
@@ -65,3 +65,26 @@ def check_sizes(owner: str, name: str, values: object, length: int | None = None
             f"Remedy: give {name} {length} positive integers."
         )
     return sizes
+
+
+def check_event_shape(owner: str, event_shape: object) -> tuple[int, ...]:
+    """The shape of a datum as a tuple of integers, when it is that of a vector or of an image.
+
+    Args:
+        owner: What is being built, for the message.
+        event_shape: (features,), or (channels, height, width).
+
+    Raises:
+        OptionError: When it is neither.
+
+    Example:
+        >>> check_event_shape("GAN", [1, 28, 28])
+        (1, 28, 28)
+    """
+    shape = check_sizes(owner, "event_shape", event_shape)
+    if len(shape) not in (1, 3):
+        raise OptionError(
+            f"{owner}: event_shape={shape}, expected (features,) or (channels, height, width). Remedy: reshape the "
+            f"data."
+        )
+    return shape

@@ -19,6 +19,8 @@ from ppl_genmodels.objectives.divergences import (
 )
 from ppl_genmodels.objectives.evidence import elbo, entropy, iwae, kl, log_lik, log_prob, log_weight
 from ppl_genmodels.objectives.flow_matching import flow_matching
+from ppl_genmodels.objectives.kernel_penalty import KernelPenalty
+from ppl_genmodels.objectives.lipschitz_margin import lipschitz_margin
 from ppl_genmodels.objectives.noise_contrastive import noise_contrastive
 from ppl_genmodels.objectives.objective import Objective
 from ppl_genmodels.objectives.path_costs import jacobian_norm, kinetic_energy
@@ -37,6 +39,7 @@ __all__ = [
     "GradientPenalty",
     "Hinge",
     "JensenShannon",
+    "KernelPenalty",
     "KullbackLeibler",
     "LeastSquares",
     "Linear",
@@ -60,6 +63,7 @@ __all__ = [
     "jacobian_norm",
     "kinetic_energy",
     "kl",
+    "lipschitz_margin",
     "log_lik",
     "log_prob",
     "log_weight",

@@ -68,17 +68,19 @@ class GradientPenalty:
 
         Args:
             critic: The critic.
-            first: The values of the one side, one tensor for each site, shape (\*batch, \*event).
+            first: The values of the one side, one tensor for each site, shape (\*batch, \*event); whole numbers, such
+                as labels, stay those of this side.
             second: Those of the other.
 
         Returns:
             Of the shape of the critic's scores, without a last dim of size 1.
         """
         with torch.enable_grad():
-            points = [point.detach().requires_grad_() for point in self._points(first, second)]
+            points = [point.detach() for point in self._points(first, second)]
+            moved = [point.requires_grad_() for point in points if point.is_floating_point()]
             scores = critic(*points)
             scores = scores.squeeze(-1) if scores.dim() > 1 and scores.shape[-1] == 1 else scores
-            slopes = torch.autograd.grad(scores.sum(), points, create_graph=True)
+            slopes = torch.autograd.grad(scores.sum(), moved, create_graph=True)
             square = torch.stack([slope.square().flatten(scores.dim()).sum(-1) for slope in slopes]).sum(0)
             excess = (square + 1e-12).sqrt() - self.target
             return self.weight * (excess.relu() if self.one_sided else excess).square()
@@ -86,8 +88,9 @@ class GradientPenalty:
     def _points(self, first: Sequence[Tensor], second: Sequence[Tensor]) -> Sequence[Tensor]:
         if self.at != "between":
             return first if self.at == "first" else second
-        share = torch.rand(first[0].shape[:1], dtype=first[0].dtype, device=first[0].device)
+        dtype = next(one.dtype for one in first if one.is_floating_point())
+        share = torch.rand(first[0].shape[:1], dtype=dtype, device=first[0].device)
         return [
-            torch.lerp(one, other, share.reshape(-1, *(1,) * (one.dim() - 1)))
+            torch.lerp(one, other, share.reshape(-1, *(1,) * (one.dim() - 1))) if one.is_floating_point() else one
             for one, other in zip(first, second, strict=True)
         ]
