@@ -5,15 +5,10 @@ Convention of this module: distributions that a user made beforehand stay as the
 
 from __future__ import annotations
 
-import copy
-from functools import partial
-from typing import Any
-
-import torch
 from pyro.poutine.messenger import Messenger
 from pyro.poutine.runtime import Message
-from torch import Tensor
-from torch.distributions import OneHotCategorical
+
+from ppl_genmodels.distributions.unvalidated import unvalidated
 
 __all__ = ["Unvalidated"]
 
@@ -31,20 +26,4 @@ class Unvalidated(Messenger):
     """
 
     def _pyro_sample(self, msg: Message) -> None:
-        msg["fn"] = _copied(msg["fn"])
-
-
-def _copied(fn: Any) -> Any:
-    copied = copy.copy(fn)
-    if hasattr(fn, "base_dist"):
-        copied.base_dist = _copied(fn.base_dist)
-    copied._validate_args = False  # after the base, because Pyro's Independent hands it on
-    if isinstance(fn, OneHotCategorical):
-        copied.sample = partial(_draw_one_hot, fn)  # torch's own looks whether the classes are in range
-    return copied
-
-
-def _draw_one_hot(fn: OneHotCategorical, sample_shape: Any = ()) -> Tensor:
-    """The same draws as the distribution's own."""
-    index = fn._categorical.sample(torch.Size(sample_shape)).unsqueeze(-1)
-    return torch.zeros_like(fn.probs.expand(index.shape[:-1] + fn.event_shape)).scatter(-1, index, 1.0)
+        msg["fn"] = unvalidated(msg["fn"])

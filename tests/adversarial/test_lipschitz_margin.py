@@ -42,7 +42,7 @@ def classifier(seed=0):
 @pytest.fixture(scope="module")
 def trained():
     program = classifier()
-    term = obj.lipschitz_margin("y", program.network, (64,), radius=0.1)
+    term = obj.lipschitz_margin("y", program.network, (64,), radius=0.2)
     adam = partial(torch.optim.Adam, lr=5e-3)
     ppl.fit(program, digits(1000), objective=term, steps=300, optimizer=adam, compile="trace", progress=False)
     return program
@@ -88,9 +88,9 @@ def test_training_widens_the_certified_balls(trained):
         scores = program.network(x)
         radius = certified_radius(scores, lipschitz_bound(program.network, (64,), exact_norm))
         right = scores.argmax(-1) == y
-        held.append((right & (radius > 0.1)).float().mean().item())
+        held.append((right & (radius > 0.2)).float().mean().item())
         accuracy.append(right.float().mean().item())
-    assert held[1] > held[0] + 0.2
+    assert held[1] > held[0] + 0.1
     assert min(accuracy) > 0.8
 
 
@@ -109,15 +109,12 @@ def test_no_attack_succeeds_within_a_certified_ball_and_many_do_in_larger_ones(t
 
 def test_an_attack_finds_the_nearest_boundary_of_a_linear_decision():
     torch.manual_seed(0)
-    layer, x = nn.Linear(8, 3), torch.randn(40, 8)
+    layer, x = nn.Linear(8, 2), torch.randn(40, 8)
     with torch.no_grad():
         scores = layer(x)
-    own = scores.argmax(-1)
-    gaps = scores.max(-1, keepdim=True).values - scores
-    lengths = (layer.weight[own].unsqueeze(1) - layer.weight).norm(dim=-1)
-    nearest = (gaps / lengths).nan_to_num(torch.inf).scatter(-1, own.unsqueeze(-1), torch.inf).min(-1).values
-    assert not adversarial_examples(layer, x, 0.999 * nearest.detach()).found.any()
-    assert adversarial_examples(layer, x, 1.01 * nearest.detach(), steps=50, restarts=3).found.all()
+        nearest = (scores[:, 0] - scores[:, 1]).abs() / (layer.weight[0] - layer.weight[1]).norm()
+    assert not adversarial_examples(layer, x, 0.999 * nearest).found.any()
+    assert adversarial_examples(layer, x, 1.01 * nearest, steps=50).found.all()
 
 
 def test_what_cannot_be_is_refused():

@@ -36,7 +36,7 @@ def test_the_norm_is_that_of_the_jacobian(layer):
     jacobian = torch.autograd.functional.jacobian(made, x).reshape(-1, math.prod(shape))
     exact = torch.linalg.svdvals(jacobian)[0]
     torch.testing.assert_close(exact_norm(made, shape), exact)
-    torch.testing.assert_close(operator_norm(made, shape, steps=2000), exact, rtol=1e-6, atol=0)
+    torch.testing.assert_close(operator_norm(made, shape, steps=500), exact, rtol=2e-3, atol=0)
     assert operator_norm(made, shape, steps=3) <= exact * (1 + 1e-12)
 
 
@@ -130,5 +130,5 @@ def test_a_linear_decision_has_the_distance_to_its_boundary():
 def test_radii_need_two_classes_and_a_positive_bound():
     with pytest.raises(OptionError, match="two classes or more"):
         certified_radius(torch.zeros(5, 1), 1.0)
-    with pytest.raises(OptionError, match="lipschitz=0.0, expected a positive number"):
+    with pytest.raises(OptionError, match=r"lipschitz=0\.0, expected a positive number"):
         certified_radius(torch.zeros(5, 2), 0.0)
