@@ -7,6 +7,7 @@ may enter all that comes after it.
 from __future__ import annotations
 
 from collections.abc import Callable
+from contextvars import ContextVar
 from typing import Any
 
 import pyro
@@ -20,7 +21,10 @@ from torch.overrides import TorchFunctionMode
 
 from ppl_genmodels.structure import Node, is_deterministic, sample_sites
 
-__all__ = ["parents_of"]
+__all__ = ["READING", "parents_of"]
+
+READING: ContextVar[bool] = ContextVar("READING", default=False)
+"""Whether provenance is being read, when only what a value is computed from counts, not the value."""
 
 _LEAVING = frozenset(
     {
@@ -49,12 +53,15 @@ def parents_of(
         return {}
     watch = _Leaving()
     reached = _AtSites(watch)
+    token = READING.set(True)
     try:
         with pyro.validation_enabled(False), watch, reached, TrackProvenance(include_deterministic=True):
             nodes = sample_sites(poutine.trace(fn).get_trace(*args, **kwargs))
         found = {name: _provenance(node) | reached.left[name] for name, node in nodes.items()}
     except (RuntimeError, TypeError, ValueError, AttributeError, LookupError, NotImplementedError):
         return {}
+    finally:
+        READING.reset(token)
     return {name: tuple(n for n in nodes if n in found[name] - {name}) for name in nodes}
 
 

@@ -17,6 +17,8 @@ from ppl_genmodels.networks.denoiser import Denoised
 
 __all__ = ["posterior", "reverse_step", "step_divergence"]
 
+Scales = tuple[Tensor, Tensor]
+
 
 def posterior(denoiser: Any, noisy: Tensor, data: Tensor, time: Tensor, earlier: Tensor) -> tuple[Tensor, Tensor]:
     r"""Mean and variance of :math:`q(x_s \mid x_t, x)` for :math:`s < t`.
@@ -31,14 +33,18 @@ def posterior(denoiser: Any, noisy: Tensor, data: Tensor, time: Tensor, earlier:
     References:
         Kingma, Salimans, Poole and Ho (2021), Variational Diffusion Models, appendix A, equations 25 to 29.
     """
-    (alpha_t, sigma_t), (alpha_s, sigma_s) = denoiser.scales(time), denoiser.scales(earlier)
+    return _posterior(noisy, data, denoiser.scales(time), denoiser.scales(earlier))
+
+
+def _posterior(noisy: Tensor, data: Tensor, late: Scales, early: Scales) -> tuple[Tensor, Tensor]:
+    (alpha_t, sigma_t), (alpha_s, sigma_s) = late, early
     kept = alpha_t * sigma_s**2 / (alpha_s * sigma_t**2)  # alpha_{t|s} sigma_s^2 / sigma_t^2
     share = 1 - (alpha_t * sigma_s / (alpha_s * sigma_t)) ** 2  # sigma_{t|s}^2 / sigma_t^2
     return kept * noisy + alpha_s * share * data, share * sigma_s**2
 
 
 def reverse_step(
-    denoiser: Any, found: Denoised, noisy: Tensor, time: Tensor, earlier: Tensor
+    denoiser: Any, found: Denoised, noisy: Tensor, time: Tensor, earlier: Tensor, scales: Scales | None = None
 ) -> tuple[Tensor, Tensor]:
     r"""Mean and variance of :math:`p(x_s \mid x_t)`, the model's step.
 
@@ -51,16 +57,17 @@ def reverse_step(
         noisy: :math:`x_t`, shape (\*batch, \*event).
         time: :math:`t`.
         earlier: :math:`s`.
+        scales: Of data and noise at :math:`s`, where they are known already.
 
     References:
         Ho, Jain and Abbeel (2020), equations 6 and 7; Nichol and Dhariwal (2021), Improved Denoising Diffusion
         Probabilistic Models, equation 15.
     """
-    mean, variance = posterior(denoiser, noisy, found.data, time, earlier)
+    early = denoiser.scales(earlier) if scales is None else scales
+    mean, variance = _posterior(noisy, found.data, (found.alpha, found.sigma), early)
     if found.widening is None:
         return mean, variance
-    _, sigma_s = denoiser.scales(earlier)
-    return mean, variance * (found.sigma / sigma_s) ** (2 * found.widening)
+    return mean, variance * (found.sigma / early[1]) ** (2 * found.widening)
 
 
 def step_divergence(

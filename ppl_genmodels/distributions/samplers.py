@@ -89,8 +89,9 @@ def _steps(denoiser: Any, times: Tensor) -> Iterator[tuple[tuple[Tensor, Tensor]
 
 
 def _ancestral(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]) -> Tensor:
-    for time, earlier in pairwise(times):
-        mean, variance = reverse_step(denoiser, denoiser(value, time, *given), value, time, earlier)
+    for (time, earlier), *scales in _steps(denoiser, times):
+        found = denoiser(value, time, *given)
+        mean, variance = reverse_step(denoiser, found, value, time, earlier, (scales[0], scales[1]))
         value = mean + variance.sqrt() * torch.randn_like(value)
     return denoiser(value, times[-1], *given).data
 

@@ -94,6 +94,6 @@ class Adversary(nn.Module):
         return adversarial(*sites, self.critic, **self._played)
 
     def _apply(self, fn: Callable[[Tensor], Tensor], recurse: bool = True) -> Adversary:
-        super()._apply(fn, recurse)  # type: ignore[no-untyped-call]
-        self.critic._apply(fn, recurse)  # type: ignore[no-untyped-call]
+        super()._apply(fn, recurse)
+        self.critic._apply(fn, recurse)
         return self

@@ -129,7 +129,7 @@ class Denoiser(nn.Module):
     def scales(self, time: Tensor) -> tuple[Tensor, Tensor]:
         """The scales of data and noise, each with a dim of size 1 for each event dim."""
         time = time.reshape(*time.shape, *(1,) * self.event_dim)
-        return self.noising.alpha(time), self.noising.sigma(time)
+        return self.noising.scales(time)
 
     def noisy(self, data: Tensor, noise: Tensor, time: Tensor) -> Tensor:
         r"""Data with noise, :math:`\alpha_t x + \sigma_t \epsilon`."""

@@ -44,6 +44,10 @@ class Noising(nn.Module):
         """The noise's scale, of the shape of ``time``."""
         return self.log_sigma(time).exp()
 
+    def scales(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """The scales of data and noise, each of the shape of ``time``."""
+        return self.alpha(time), self.sigma(time)
+
     def log_snr(self, time: Tensor) -> Tensor:
         """The log signal-to-noise ratio, of the shape of ``time``."""
         return 2 * (self.log_alpha(time) - self.log_sigma(time))
@@ -98,6 +102,11 @@ class VariancePreserving(Noising):
     def log_sigma(self, time: Tensor) -> Tensor:
         """Half the log-sigmoid of minus the ratio."""
         return 0.5 * nn.functional.logsigmoid(-self.log_snr(time))
+
+    def scales(self, time: Tensor) -> tuple[Tensor, Tensor]:
+        """The scales of data and noise, by one evaluation of the ratio."""
+        log_snr = self.log_snr(time)
+        return log_snr.sigmoid().sqrt(), (-log_snr).sigmoid().sqrt()
 
 
 class LinearNoising(VariancePreserving):

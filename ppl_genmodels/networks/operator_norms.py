@@ -170,7 +170,7 @@ def _linear_map(
 
     zero = torch.zeros_like(_start(layer, shape))
     offset = affine(zero)
-    _, transposed = torch.func.vjp(affine, zero)
+    transposed = torch.func.vjp(affine, zero)[1]
 
     def backward(y: Tensor) -> Tensor:
         found: Tensor = transposed(y)[0]

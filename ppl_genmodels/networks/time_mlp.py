@@ -49,6 +49,18 @@ class TimeFeatures(nn.Module):
         return torch.cat([angles.sin(), angles.cos()], -1)
 
 
+def one_time(time: Tensor) -> Tensor:
+    """The time of all rows, a scalar, where it was expanded from one; otherwise the times.
+
+    Samplers and solvers ask for all rows at one time, whose features and scales are then computed once.
+
+    Example:
+        >>> one_time(torch.tensor(0.5).expand(4)), one_time(torch.zeros(2))
+        (tensor(0.5000), tensor([0., 0.]))
+    """
+    return time[(0,) * time.dim()] if time.numel() > 1 and not any(time.stride()) else time
+
+
 class TimeMLP(nn.Module):
     r"""Residual blocks, each told the time, between two linear layers; the last starts at zero.
 
@@ -103,7 +115,7 @@ class TimeMLP(nn.Module):
                 f"Remedy: context_features={got}."
             )
         given = x if context is None else torch.cat([x, context.expand(*x.shape[:-1], -1)], -1)
-        hidden, known = self.enter(given), self.time(time)
+        hidden, known = self.enter(given), self.time(one_time(time))
         for block in self.blocks:
             hidden = block(hidden, known)
         return self.leave(nn.functional.silu(hidden))

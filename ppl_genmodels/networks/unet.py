@@ -14,7 +14,7 @@ from torch.nn.functional import interpolate, scaled_dot_product_attention, silu
 
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.networks.sizes import check_size, check_sizes
-from ppl_genmodels.networks.time_mlp import TimeFeatures
+from ppl_genmodels.networks.time_mlp import TimeFeatures, one_time
 
 __all__ = ["UNet"]
 
@@ -98,7 +98,7 @@ class UNet(nn.Module):
                 f"UNet: expected a context of {self.context_features or 'no'} features, got {got or 'none'}. "
                 f"Remedy: context_features={got}."
             )
-        known = self.time(time)
+        known = self.time(one_time(time))
         known = known if self.context is None or context is None else known + self.context(context)
         return silu(known if known.dim() > 1 else known.unsqueeze(0))
 

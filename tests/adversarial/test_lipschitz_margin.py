@@ -42,7 +42,7 @@ def classifier(seed=0):
 @pytest.fixture(scope="module")
 def trained():
     program = classifier()
-    term = obj.lipschitz_margin("y", program.network, (64,), radius=0.2)
+    term = obj.lipschitz_margin("y", program.network, (64,), radius=0.2, steps=3)
     adam = partial(torch.optim.Adam, lr=5e-3)
     ppl.fit(program, digits(1000), objective=term, steps=300, optimizer=adam, compile="trace", progress=False)
     return program

@@ -2,6 +2,7 @@
 
 from functools import partial
 
+import numpy as np
 import torch
 
 import ppl_genmodels as ppl
@@ -43,7 +44,7 @@ def test_linear_gaussian_data_are_inferred_and_come_back():
     assert lost(found, x) < best + 0.1
     inferred = found.infer(x, 20, seed=0).posterior["z"].values[0, ..., 0]
     exact = (x @ DIRECTION / (1 + NOISE**2)).numpy()
-    correlation = torch.corrcoef(torch.as_tensor([inferred.mean(0), exact]))[0, 1]
+    correlation = np.corrcoef(inferred.mean(0), exact)[0, 1]
     assert abs(correlation) > 0.9
     assert 0.7 < inferred.std() < 1.3
 
