@@ -151,9 +151,15 @@ def diffusion_rows(setting: Setting, fitted: ppl.Fitted) -> list[Row]:
     return [*rows, Row(label, "", bits(density, setting.shape))]
 
 
-def monotone(frame: pd.DataFrame) -> bool:
-    """Whether no step raises the distortion."""
-    return bool((np.diff(frame["distortion"].dropna()) <= 1e-9).all())
+def compression_row(frames: dict[str, pd.DataFrame]) -> Row:
+    """Whether the distortion falls at every step, and where not, by how much it rises at most."""
+    rises = {name: np.diff(frame["distortion"].dropna()) for name, frame in frames.items()}
+    told = [
+        f"{name}: {(rise > 0).sum()} of {len(rise)} steps, by {max(rise.max(), 0.0):.4f} at most"
+        for name, rise in rises.items()
+    ]
+    reached = all((rise <= 0).all() for rise in rises.values())
+    return Row("progressive compression: steps that raise the distortion", "none", "; ".join(told), reached)
 
 
 def few_steps(setting: Setting, fitted: ppl.Fitted) -> pd.DataFrame:
@@ -175,12 +181,12 @@ def draw(path: Path, setting: Setting, quality: pd.DataFrame, frames: dict[str, 
         panels[2].plot(known["rate"], known["distortion"], label=name)
     panels[2].legend(fontsize=8)
     left, right = below.subfigures(1, 2)
-    sheet, generation = left.subplots(), right.subplots()
     torch.manual_seed(1)
-    show(sheet, tiled(fitted.program.generate(64, steps=50)[:, 0], 8), "samples, DPM-Solver++, 50 steps")
-    show(generation, progressive(fitted.program), "expected image on the way from noise")
+    show(left.subplots(), tiled(fitted.program.generate(64, steps=50)[:, 0], 8), "samples, DPM-Solver++, 50 steps")
+    diagnostics.plot_progressive_generation(fitted.program.flow, 8, seed=1, axes=right.subplots(1, 8))
+    right.suptitle("expected image on the way from noise", fontsize="medium")
     figure.savefig(path, dpi=100)
-    Image.open(path).convert("RGB").quantize(64).save(path, optimize=True)
+    Image.open(path).convert("RGB").quantize(96).save(path, optimize=True)
 
 
 def show(axes: Any, image: Tensor, title: str) -> None:
@@ -194,16 +200,6 @@ def tiled(images: Tensor, columns: int) -> Tensor:
     padded = torch.nn.functional.pad(images, (1, 1, 1, 1))
     height, width = padded.shape[1:]
     return padded.reshape(-1, columns, height, width).permute(0, 2, 1, 3).reshape(-1, columns * width)
-
-
-@torch.no_grad()
-def progressive(program: models.ImageDiffusion, rows: int = 8, columns: int = 8, steps: int = 96) -> Tensor:
-    """What the denoiser expects at times from noise to data, a row for each sample of the ancestral chain."""
-    figure = Figure()
-    axes = figure.subplots(1, columns)
-    diagnostics.plot_progressive_generation(program.flow, rows, columns=columns, steps=steps, seed=1, axes=axes)
-    strips = [torch.as_tensor(np.asarray(each.images[0].get_array(), dtype=np.float32)) for each in axes]
-    return ((torch.cat(strips, 1) + 1) / 2).clamp(0, 1)
 
 
 def quality_rows(quality: pd.DataFrame) -> list[Row]:

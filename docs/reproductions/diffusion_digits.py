@@ -19,6 +19,7 @@ from _diffusion_images import (
     Setting,
     bits,
     chain,
+    compression_row,
     continuous_bound,
     diffusion_rows,
     draw,
@@ -26,7 +27,6 @@ from _diffusion_images import (
     fit,
     kept_or_fitted,
     minutes,
-    monotone,
     quality_rows,
 )
 from _page import Row, arguments, cost, picture_path, table, write_section
@@ -117,11 +117,10 @@ def fitted_vae(setting: Setting, folder: Any) -> ppl.Fitted:
 def other_rows(setting: Setting, fits: Any, quality: Any, frames: Any) -> list[Row]:
     """The diffusion for pictures, its samplers, and progressive compression."""
     bound = bits(continuous_bound(fits["pictures"].program, setting.test), setting.shape)
-    falls = all(monotone(frame) for frame in frames.values())
     return [
         Row("diffusion for pictures (cosine noising, simple weight), bound in continuous time", "", bound),
         *quality_rows(quality),
-        Row("progressive compression: no step raises the distortion", "monotone", "yes" if falls else "no", falls),
+        compression_row(frames),
     ]
 
 

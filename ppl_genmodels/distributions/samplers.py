@@ -37,7 +37,7 @@ def generate(
       function of :math:`\sigma_t / \alpha_t`.
     - ``"heun"`` is of second order with two evaluations in each step: Heun's method for the value over its standard
       deviation as a function of the angle :math:`\arctan(\sigma_t / (\alpha_t s))`, where :math:`s` is the data's
-      scale. That angle has bounds where other measures of the noise have none.
+      scale. That angle has bounds where other measures of the noise have none. The last step is of first order.
     - ``"dpm_solver"`` is of second order with one evaluation, using that of the step before: DPM-Solver++, but that its
       extrapolation is never longer than that step was.
 
@@ -104,14 +104,14 @@ def _ddim(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]
 
 
 def _heun(denoiser: Any, value: Tensor, times: Tensor, given: tuple[Tensor, ...]) -> Tensor:
-    for time, earlier in pairwise(times):
+    for (time, earlier), alpha, sigma in _steps(denoiser, times[:-1]):
         found = denoiser(value, time, *given)
-        alpha, sigma = denoiser.scales(earlier)
         guess = denoiser(alpha * found.data + sigma * found.noise, earlier, *given)
         size, angle, slope = _in_angle(denoiser, found)
         next_size, next_angle, next_slope = _in_angle(denoiser, guess)
         value = next_size * (value / size + (next_angle - angle) * (slope + next_slope) / 2)
-    return denoiser(value, times[-1], *given).data
+    # The last step is of first order: at the least noise, what a network says of it is mostly its own error.
+    return _ddim(denoiser, value, times[-2:], given)
 
 
 def _in_angle(denoiser: Any, found: Denoised) -> tuple[Tensor, Tensor, Tensor]:

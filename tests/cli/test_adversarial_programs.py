@@ -33,4 +33,4 @@ def test_a_run_is_sampled_reported_and_gone_on_with(ppl, game, tmp_path):
 
 def test_inference_without_a_guide_is_one_line_of_error(ppl, game, tmp_path):
     run, data = game
-    ppl("infer", run, "--data", data, "--out", tmp_path / "posterior.nc", code=1)
+    ppl("infer", run, "--data", data, "--out", tmp_path / "posterior.nc", code=2)
