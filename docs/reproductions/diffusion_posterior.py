@@ -56,7 +56,6 @@ class Found:
     draws: Tensor
     errors: Tensor | None
     size: str
-    seconds: float
     accuracy: float = math.nan
 
 
@@ -107,7 +106,7 @@ def of_case(name: str, case: Case, epochs: int) -> dict[str, Found]:
     exact = MixtureDenoiser(case.prior, CosineNoising())
     learned = learn(case.prior, epochs).denoiser.double()
     ways: dict[str, Callable[[], Found]] = {
-        "draws of the exact posterior": lambda: Found(posterior.distribution().sample((DRAWS,)), None, "all", 0.0),
+        "draws of the exact posterior": lambda: Found(posterior.distribution().sample((DRAWS,)), None, "all"),
         "rejection sampling": lambda: by_rejection(case, evidence),
         "particles, exact score": lambda: by_particles(exact, case, evidence, DRAWS // RUNS),
         "particles, learned score": lambda: by_particles(learned, case, evidence, DRAWS // RUNS),
@@ -118,12 +117,10 @@ def of_case(name: str, case: Case, epochs: int) -> dict[str, Found]:
     }
     reference, found = posterior.distribution().sample((DRAWS,)), {}
     for way, draw_by in ways.items():
-        began = time.monotonic()
         drawn = draw_by()
-        taken = time.monotonic() - began
         accuracy = diagnostics.classifier_two_sample(drawn.draws.numpy(), reference.numpy()).accuracy
-        found[way] = Found(drawn.draws, drawn.errors, drawn.size, taken, accuracy)
-        print(f"{name}, {way}: {accuracy:.3f}, evidence {error_of(found[way])}, {taken:.1f} s", flush=True)
+        found[way] = Found(drawn.draws, drawn.errors, drawn.size, accuracy)
+        print(f"{name}, {way}: {accuracy:.3f}, evidence {error_of(found[way])}", flush=True)
     return found
 
 
@@ -160,7 +157,7 @@ def by_particles(denoiser: Any, case: Case, evidence: float, particles: int) -> 
     found = diffusion_posterior(model, y, particles=particles, steps=STEPS)
     least = f"{found.effective_size.amin(0).mean():.0f} of {particles}" if particles > 1 else "not known"
     errors = found.log_evidence - evidence if particles > 1 else None
-    return Found(found.samples.flatten(0, 1), errors, least, 0.0)
+    return Found(found.samples.flatten(0, 1), errors, least)
 
 
 def by_guidance(denoiser: Any, case: Case) -> Found:
@@ -168,7 +165,7 @@ def by_guidance(denoiser: Any, case: Case) -> Found:
     guided = Guided(denoiser, case.measurement.log_likelihood, at="data")
     noise = torch.randn(DRAWS, case.prior.means.shape[1], dtype=torch.float64)
     with torch.no_grad():
-        return Found(generate(guided, noise, "ancestral", STEPS), None, "not known", 0.0)
+        return Found(generate(guided, noise, "ancestral", STEPS), None, "not known")
 
 
 def by_rejection(case: Case, evidence: float) -> Found:
@@ -181,7 +178,7 @@ def by_rejection(case: Case, evidence: float) -> Found:
         kept.append(x[torch.rand(len(x)).log() < likelihood(x) - largest])
         tried, accepted = tried + len(x), accepted + len(kept[-1])
     error = math.log(accepted / tried) + largest - evidence
-    return Found(torch.cat(kept)[:DRAWS], torch.tensor([error]), f"{accepted:,} of {tried:,}", 0.0)
+    return Found(torch.cat(kept)[:DRAWS], torch.tensor([error]), f"{accepted:,} of {tried:,}")
 
 
 def error_of(found: Found) -> str:
@@ -199,12 +196,9 @@ def signed(value: float) -> str:
 
 def compared(found: Mapping[str, Found]) -> str:
     """A table with a row for each way."""
-    head = "| | classifier's accuracy | error of log evidence (nats) | draws that count | seconds |\n"
-    lines = [
-        f"| {way} | {one.accuracy:.3f} | {error_of(one)} | {one.size} | {one.seconds:.0f} |"
-        for way, one in found.items()
-    ]
-    return head + "| --- | --- | --- | --- | --- |\n" + "\n".join(lines)
+    head = "| | classifier's accuracy | error of log evidence (nats) | draws that count |\n"
+    lines = [f"| {way} | {one.accuracy:.3f} | {error_of(one)} | {one.size} |" for way, one in found.items()]
+    return head + "| --- | --- | --- | --- |\n" + "\n".join(lines)
 
 
 def table_rows(found: Mapping[str, Mapping[str, Found]]) -> list[Row]:
