@@ -1,8 +1,8 @@
 """What the experiments on diffusion of digits and of MNIST have in common.
 
 Convention of this module: a bit per dimension is one of the grey levels, whatever the program; the diffusion for bits
-learns its noising by the bound, that for pictures has the cosine noising and the simple weight. Nothing is chosen by
-the test images.
+learns its noising by the bound, that for pictures has the cosine noising and a weight that serves them. Nothing is
+chosen by the test images.
 """
 
 from __future__ import annotations
@@ -31,7 +31,6 @@ from ppl_genmodels.objectives import denoising
 
 LEARNING_RATE, WARM_UP, DECAY = 2e-3, 200, 0.999
 BOUND = denoising("v", times="importance")
-PICTURES = denoising("v", weight="simple")
 REPEATS = 8
 """Times at which each test image's bound in continuous time is estimated."""
 CHAINS = (10, 100, 1000)

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from _diffusion_images import (
     BOUND,
-    PICTURES,
     Setting,
     bits,
     chain,
@@ -33,8 +32,10 @@ from _page import Row, arguments, cost, picture_path, table, write_section
 
 import ppl_genmodels as ppl
 from ppl_genmodels import diagnostics, inference, models
+from ppl_genmodels.objectives import denoising
 
 NAME = "diffusion-digits"
+PICTURES = denoising("v", weight="snr")
 LEVELS, WIDTH, BATCH_SIZE = 17, 32, 128
 PEER_EPOCHS = 200
 PARTICLES = 100
@@ -118,7 +119,7 @@ def other_rows(setting: Setting, fits: Any, quality: Any, frames: Any) -> list[R
     """The diffusion for pictures, its samplers, and progressive compression."""
     bound = bits(continuous_bound(fits["pictures"].program, setting.test), setting.shape)
     return [
-        Row("diffusion for pictures (cosine noising, simple weight), bound in continuous time", "", bound),
+        Row("diffusion for pictures (cosine noising, weight snr), bound in continuous time", "", bound),
         *quality_rows(quality),
         compression_row(frames),
     ]

@@ -16,7 +16,6 @@ from typing import Any
 import torch
 from _diffusion_images import (
     BOUND,
-    PICTURES,
     Setting,
     bits,
     chain,
@@ -34,8 +33,10 @@ from _page import Row, arguments, cost, picture_path, table, write_section
 
 import ppl_genmodels as ppl
 from ppl_genmodels import data, diagnostics, inference, models
+from ppl_genmodels.objectives import denoising
 
 NAME = "diffusion-mnist"
+PICTURES = denoising("v", weight="simple")
 LEVELS, WIDTH, SCALES, BATCH_SIZE = 256, 16, 3, 64
 GLOW = 1.293
 """Test bits per dimension of this library's Glow, from its section of this page."""

@@ -124,7 +124,7 @@ class Diffusion(nn.Module):
         return {"event_shape": x.shape[1:], "data_scale": float(np.nanstd(x))}
 
     def default_objective(self) -> Objective:
-        """The simple denoising error; the bound, where noising or variances are learned."""
+        """The denoising error as :func:`denoising_for` weighs it; the bound where noising or variance is learned."""
         return denoising_for(self.denoiser)
 
     @property
@@ -249,6 +249,12 @@ def noising_of(owner: str, name: str) -> Noising:
 def denoising_for(denoiser: Denoiser, *sites: str) -> Objective:
     """What a diffusion is fitted by unless told otherwise.
 
+    The simple weight would teach an output that is no noise nothing where there is much noise, as the error of the
+    noise is small there whatever the output; those are weighed by the signal-to-noise ratio.
+
+    References:
+        Salimans and Ho (2022), Progressive Distillation for Fast Sampling of Diffusion Models, section 4.
+
     Example:
         >>> denoising_for(diffusion_flow("Diffusion", (2,), 8, 1, 1, "cosine", "velocity", 1.0).denoiser)
         -E[w |eps - eps(x_t,t)|²]
@@ -257,4 +263,4 @@ def denoising_for(denoiser: Denoiser, *sites: str) -> Objective:
         return denoising(*sites, steps=CHAIN_STEPS, times="importance")
     if any(parameter.requires_grad for parameter in denoiser.noising.parameters()):
         return denoising(*sites, times="importance")
-    return denoising(*sites, weight="simple")
+    return denoising(*sites, weight="simple" if denoiser.predicts in ("noise", "score") else "snr")
