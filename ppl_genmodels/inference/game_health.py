@@ -145,9 +145,8 @@ MODES = ("modes", "data modes")
 
 
 def _players(training: Training) -> dict[str, Any]:
-    """What both players of each game see, by the game's name."""
-    bounds = [game.objective.weighted[0].term for game in training.objective.games]
-    return {f"game{term.name.removeprefix('critic')}": term.values.__self__ for term in bounds}  # type: ignore[attr-defined]
+    """The critics of all games, by the game's name."""
+    return {f"game[{','.join(game.player.sites)}]": game.player for game in training.objective.games}
 
 
 def _read(history: list[dict[str, float]], game: str) -> list[dict[str, float]]:

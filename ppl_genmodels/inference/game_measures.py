@@ -54,12 +54,12 @@ def critic_measures(player: Any, run: Run) -> tuple[dict[str, float], Tensor, Te
         The measures, and the samples of the side that learns and of the other.
     """
     with torch.no_grad():
-        sides = player._sides(run)
+        sides = player.sides(run)
     learns = [name in {**run.guide.nodes, **run.guide.deterministic} for name in player.sites]
     for each, first, second in zip(learns, *sides, strict=True):
         (first if each else second).requires_grad_((first if each else second).is_floating_point())
     with torch.enable_grad():
-        scores = player._scores(sides)
+        scores = player.scores(sides)
         push = _push(player.divergence, scores, sides)
     first, second = scores[0].detach(), scores[1].detach()
     odds, middle = _log_odds(player.divergence, first, second), 0.5 * (first.mean() + second.mean())

@@ -7,24 +7,20 @@ each, and scores them, shape (rows) or (rows, 1), high where it takes them for d
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
-from ppl_genmodels.errors import OptionError, ProgramError
+from ppl_genmodels.errors import OptionError
 from ppl_genmodels.networks.sizes import check_size
 from ppl_genmodels.objectives.divergences import Divergence, NonSaturating
 from ppl_genmodels.objectives.game import Game
 from ppl_genmodels.objectives.objective import Objective
-from ppl_genmodels.objectives.run import Run
-from ppl_genmodels.objectives.term import Term, called, named
-from ppl_genmodels.objectives.two_sides import Sides, two_sides
+from ppl_genmodels.objectives.player import Player, Regularizer
+from ppl_genmodels.objectives.term import Term, named
 
 __all__ = ["adversarial"]
-
-Regularizer = Callable[[Callable[..., Tensor], Sequence[Tensor], Sequence[Tensor]], Tensor]
 
 
 def adversarial(
@@ -74,10 +70,10 @@ def adversarial(
     if not isinstance(divergence, Divergence):
         raise OptionError(f"adversarial: divergence={divergence!r}, expected a Divergence. Remedy: objectives.Hinge().")
     steps, own = check_size("adversarial", "critic_steps", critic_steps), divergence.penalty()
-    player = _Player(sites, critic, divergence, (*regularizers, *(() if own is None else (own,))))
+    player = Player(sites, critic, divergence, (*regularizers, *(() if own is None else (own,))))
     name, shown = named("adversarial", sites), ",".join(sites)
     bound = Objective.of(Term(named("critic", sites), f"T[{shown}]", rf"T[{shown}]", player.bound))
-    game = Game(critic, bound, steps, optimizer, getattr(divergence, "largest_weight", None))
+    game = Game(player, bound, steps, optimizer)
     latex = rf"D[p_{{\mathrm{{data}}}}({shown}) \,\|\, p({shown})]"
     return Objective.of(Term(name, f"D[data({shown}) || model({shown})]", latex, player.values, game=game))
 
@@ -90,44 +86,3 @@ def _told_apart(given: tuple[Any, ...]) -> tuple[tuple[str, ...], nn.Module]:
             f"adversarial('x', critic)."
         )
     return tuple(names), critic
-
-
-@dataclass(frozen=True)
-class _Player:
-    """What both players see."""
-
-    sites: tuple[str, ...]
-    critic: nn.Module
-    divergence: Divergence
-    penalties: tuple[Regularizer, ...]
-
-    def values(self, run: Run) -> Tensor:
-        """The estimate of the divergence, with the gradient of the program's cost."""
-        scores = self._scores(self._sides(run))
-        estimate, cost = self.divergence.bound(*scores), self.divergence.cost(*scores)
-        return (cost + (estimate - cost).detach()).reshape(run.num_particles, -1)
-
-    def bound(self, run: Run) -> Tensor:
-        """What the critic maximises, on draws that no gradient passes through."""
-        with torch.no_grad():
-            sides = self._sides(run)
-        found = self.divergence.bound(*self._scores(sides))
-        for penalty in self.penalties:
-            found = found - penalty(self.critic, sides.first, sides.second)
-        return found.reshape(run.num_particles, -1)
-
-    def _sides(self, run: Run) -> Sides:
-        return two_sides(run, self.sites, called("adversarial", self.sites))
-
-    def _scores(self, sides: Sides) -> tuple[Tensor, Tensor]:
-        """In one pass for both sides, so that a critic that normalizes its batch sees them alike."""
-        both = self.critic(*(torch.cat(pair) for pair in zip(*sides, strict=True)))
-        rows = len(sides.first[0])
-        scores = both.squeeze(-1) if both.dim() == 2 and both.shape[-1] == 1 else both
-        if scores.shape != (2 * rows,):
-            raise ProgramError(
-                f"{called('adversarial', self.sites)}: the critic gave scores of shape {tuple(both.shape)} for "
-                f"{2 * rows} values, expected ({2 * rows},) or ({2 * rows}, 1). Remedy: one score for each value."
-            )
-        first, second = scores.split(rows)
-        return first, second

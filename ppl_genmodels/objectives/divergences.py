@@ -33,7 +33,13 @@ __all__ = [
 
 
 class Divergence(ABC):
-    """What a critic maximises, and what a program minimises against it."""
+    """What a critic maximises, and what a program minimises against it.
+
+    Attributes:
+        largest_weight: What the critic's weights are clipped to after each of its updates; None for no clipping.
+    """
+
+    largest_weight: float | None = None
 
     @abstractmethod
     def bound(self, first: Tensor, second: Tensor) -> Tensor:

@@ -15,6 +15,7 @@ from torch import nn
 
 if TYPE_CHECKING:
     from ppl_genmodels.objectives.objective import Objective
+    from ppl_genmodels.objectives.player import Player
 
 __all__ = ["Game"]
 
@@ -24,18 +25,21 @@ class Game:
     """A critic and how it is trained.
 
     Attributes:
-        critic: The critic.
+        player: The critic, and what it scores.
         objective: What it maximises.
         steps: Its updates before each one of the program.
         optimizer: From parameters to its optimizer.
-        largest_weight: What its weights are clipped to after each update; None for no clipping.
     """
 
-    critic: nn.Module
+    player: Player
     objective: Objective
     steps: int = 1
     optimizer: Callable[[Any], torch.optim.Optimizer] | None = None
-    largest_weight: float | None = None
+
+    @property
+    def critic(self) -> nn.Module:
+        """The critic."""
+        return self.player.critic
 
     @torch.no_grad()
     def after_update(self) -> None:
@@ -44,9 +48,10 @@ class Game:
         References:
             Arjovsky, Chintala and Bottou (2017), Wasserstein GAN, algorithm 1.
         """
-        if self.largest_weight is not None:
+        largest = self.player.divergence.largest_weight
+        if largest is not None:
             for parameter in self.critic.parameters():
-                parameter.clamp_(-self.largest_weight, self.largest_weight)
+                parameter.clamp_(-largest, largest)
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         """A new optimizer of the critic's parameters."""
