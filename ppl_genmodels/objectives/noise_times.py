@@ -38,9 +38,9 @@ def draw_times(denoiser: Any, like: Tensor, batch: torch.Size, times: Times) -> 
     Example:
         >>> from ppl_genmodels.networks import CosineNoising, Denoiser, TimeMLP
         >>> denoiser = Denoiser(TimeMLP(2), CosineNoising())
-        >>> found = draw_times(denoiser, torch.zeros(1), torch.Size([4]), "log_snr")
-        >>> bool((1 / found.weight).mean() > 0)
-        True
+        >>> time, weight = draw_times(denoiser, torch.zeros(1), torch.Size([4]), "uniform")
+        >>> (time.sort().values.diff() * 4).round(), weight
+        (tensor([1., 1., 1.]), tensor([1., 1., 1., 1.]))
     """
     numbers = even(like, batch)
     if times == "importance":
