@@ -211,7 +211,7 @@ gradient themselves, so that (D3), as far as its norm is found, brings the other
 rate of {RATE:g}: a particle that is to come to the origin, and a normal distribution in the plane that is to become the
 standard one, its location and scale learned. The table gives the root mean square distance (for the normal, the
 2-Wasserstein distance) over the last fifth of {STEPS} steps, the worst of {len(found["normal"][ALL])} seeds, in bold
-where all of them stay below {SETTLED:g}.
+where all of them stay below {SETTLED:g}; "diverges" where one is above 10.
 
 {table(rows)}
 
