@@ -30,8 +30,9 @@ def games_of(history: pd.DataFrame) -> list[str]:
         >>> games_of(pd.DataFrame({"step": [1], "game[x] accuracy": [0.5], "game[x] push": [1.0]}))
         ['game[x]']
     """
-    suffix = "] accuracy"
-    return [name.removesuffix(" accuracy") for name in history.columns if name.endswith(suffix)]
+    suffix = " accuracy"
+    found = [name.removesuffix(suffix) for name in history.columns if name.endswith(suffix)]
+    return [name for name in found if name.startswith("game[")]
 
 
 @styled

@@ -86,10 +86,10 @@ class GradientClipping(Callback):
 
 
 class LearningRate(Callback):
-    """Steps a scheduler of ``torch.optim.lr_scheduler``.
+    """Steps a scheduler of ``torch.optim.lr_scheduler`` for the program's optimizer, and one for each critic's.
 
     Args:
-        make: From the optimizer to the scheduler.
+        make: From an optimizer to its scheduler.
         every: Whether it steps after each ``"step"`` or each ``"epoch"``.
 
     Raises:
@@ -104,44 +104,55 @@ class LearningRate(Callback):
         if every not in ("step", "epoch"):
             raise OptionError(f"LearningRate: every is 'step' or 'epoch', got {every!r}.")
         self.make, self.every = make, every
-        self._scheduler: LRScheduler | None = None
-        self._restored: dict[str, Any] | None = None
+        self._schedulers: list[LRScheduler] = []
+        self._restored: list[dict[str, Any]] | None = None
 
     def on_start(self, training: Training) -> None:
-        """Builds the scheduler; a restored one leaves the optimizer as the checkpoint had it."""
-        groups = training.optimizer.param_groups
+        """Builds the schedulers."""
+        optimizers = [training.optimizer, *(critic.optimizer for critic in training.critics)]
+        restored = [None for _ in optimizers] if self._restored is None else self._restored
+        self._schedulers = [self._built(*pair) for pair in zip(optimizers, restored, strict=True)]
+        self._restored = None
+
+    def _built(self, optimizer: torch.optim.Optimizer, restored: dict[str, Any] | None) -> LRScheduler:
+        """A scheduler; a restored one leaves the optimizer as the checkpoint had it."""
+        groups = optimizer.param_groups
         settings = [{name: value for name, value in group.items() if name != "params"} for group in groups]
-        self._scheduler = self.make(training.optimizer)
-        if isinstance(self._scheduler, ReduceLROnPlateau):
+        scheduler = self.make(optimizer)
+        if isinstance(scheduler, ReduceLROnPlateau):
             raise OptionError(
                 "LearningRate: ReduceLROnPlateau waits for a metric. Remedy: a scheduler that counts steps, such as "
                 "CosineAnnealingLR, or early_stopping."
             )
-        if self._restored is not None:
-            self._scheduler.load_state_dict(self._restored)
+        if restored is not None:
+            scheduler.load_state_dict(restored)
             for group, setting in zip(groups, settings, strict=True):
                 group.update(setting)
-        self._restored = None
+        return scheduler
 
     def after_step(self, training: Training) -> None:
-        """Steps it."""
-        if self.every == "step" and self._scheduler is not None:
-            self._scheduler.step()
+        """Steps them."""
+        if self.every == "step":
+            self._step()
 
     def after_epoch(self, training: Training) -> None:
-        """Steps it."""
-        if self.every == "epoch" and self._scheduler is not None:
-            self._scheduler.step()
+        """Steps them."""
+        if self.every == "epoch":
+            self._step()
+
+    def _step(self) -> None:
+        for scheduler in self._schedulers:
+            scheduler.step()
 
     def state_dict(self) -> dict[str, Any]:
-        """The scheduler's own state, its numbers and lists."""
-        state = {} if self._scheduler is None else self._scheduler.state_dict()
+        """The schedulers' own states, their numbers and lists."""
         plain = (bool, int, float, str, list, type(None))
-        return {name: value for name, value in state.items() if isinstance(value, plain)}
+        states = [scheduler.state_dict() for scheduler in self._schedulers]
+        return {"schedulers": [{n: v for n, v in state.items() if isinstance(v, plain)} for state in states]}
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Kept until the scheduler is built."""
-        self._restored = state
+        """Kept until the schedulers are built."""
+        self._restored = list(state["schedulers"])
 
 
 class EMA(Callback):

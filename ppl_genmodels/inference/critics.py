@@ -1,7 +1,7 @@
 """The other players of a fit: critics, each with an optimizer of its own, trained before each update of the program.
 
 Convention of this module: a critic's update maximises its bound on runs of the program as it is; nothing of the program
-changes. What a critic reports has its bound's name, such as ``critic[x]``.
+changes. What a critic reports has the name of its game, such as ``critic[x]``.
 """
 
 from __future__ import annotations
@@ -35,6 +35,7 @@ class Critic:
         data_size: Rows in the whole data set.
         compile: How a step is run, as :func:`~ppl_genmodels.fit` has it.
         steps: Of the whole fit.
+        name: What tells it from other critics, such as ``[x]``.
     """
 
     def __init__(
@@ -46,7 +47,9 @@ class Critic:
         data_size: int,
         compile: Mode,
         steps: int,
+        name: str,
     ) -> None:
+        self.name = f"critic{name}"
         self.game, self.optimizer = game, game.make_optimizer()
         trained = list(game.critic.parameters())
         compiled = make_compiled(
@@ -74,8 +77,8 @@ class Critic:
             self._gradient.update()
             self.game.after_update()
         found.pop("loss")
-        (name,) = self.game.objective.names
-        return {name: found[name], f"{name} gradient": found["gradient_norm"]}
+        (bound,) = self.game.objective.names
+        return {self.name: found[bound], f"{self.name} gradient": found["gradient_norm"]}
 
     def state_dict(self) -> dict[str, Any]:
         """The optimizer's; the weights are in the program's."""

@@ -146,7 +146,8 @@ MODES = ("modes", "data modes")
 
 def _players(training: Training) -> dict[str, Any]:
     """The critics of all games, by the game's name."""
-    return {f"game[{','.join(game.player.sites)}]": game.player for game in training.objective.games}
+    objective = training.objective
+    return {f"game{name}": game.player for name, game in zip(objective.game_names, objective.games, strict=True)}
 
 
 def _read(history: list[dict[str, float]], game: str) -> list[dict[str, float]]:

@@ -60,7 +60,7 @@ def compile_step(
     optimizers = [optimizer] if isinstance(optimizer, Optimizer) else list(optimizer)
     prepared, count = as_program(program), 0
     if objective.games:
-        prepared = prepared.with_critics(game.critic for game in objective.games)
+        prepared = prepared.with_critics(module for game in objective.games for module in game.modules)
 
     def updates(objective: Objective, optimizers: list[Optimizer], trained: Iterable[nn.Parameter]) -> Any:
         """An update that is replayed where it can be; it gives the loss before it."""

@@ -23,6 +23,7 @@ from ppl_genmodels.objectives.kernel_penalty import KernelPenalty
 from ppl_genmodels.objectives.lipschitz_margin import lipschitz_margin
 from ppl_genmodels.objectives.noise_contrastive import noise_contrastive
 from ppl_genmodels.objectives.objective import Objective
+from ppl_genmodels.objectives.past_samples import PastSamples
 from ppl_genmodels.objectives.path_costs import jacobian_norm, kinetic_energy
 from ppl_genmodels.objectives.penalties import GradientPenalty
 from ppl_genmodels.objectives.run import Run
@@ -46,6 +47,7 @@ __all__ = [
     "Minimax",
     "NonSaturating",
     "Objective",
+    "PastSamples",
     "ReverseKullbackLeibler",
     "Run",
     "Schedule",

@@ -17,6 +17,7 @@ from ppl_genmodels.networks.sizes import check_size
 from ppl_genmodels.objectives.divergences import Divergence, NonSaturating
 from ppl_genmodels.objectives.game import Game
 from ppl_genmodels.objectives.objective import Objective
+from ppl_genmodels.objectives.past_samples import PastSamples
 from ppl_genmodels.objectives.player import Player, Regularizer
 from ppl_genmodels.objectives.term import Term, named
 
@@ -29,6 +30,7 @@ def adversarial(
     regularizers: Sequence[Regularizer] = (),
     critic_steps: int = 1,
     optimizer: Callable[[Any], torch.optim.Optimizer] | None = None,
+    replay: PastSamples | None = None,
 ) -> Objective:
     r"""A divergence between the data's side and the model's of some sites, as a critic estimates it.
 
@@ -49,7 +51,9 @@ def adversarial(
             critic and both sides' values.
         critic_steps: Updates of the critic before each of the program, on the batch at first and then on rows drawn
             anew.
-        optimizer: From parameters to the critic's optimizer; Adam at 4e-4 without momentum by default.
+        optimizer: From parameters to the critic's optimizer; Adam at 4e-4 without momentum by default. A
+            :class:`~ppl_genmodels.inference.LearningRate` steps its rate with the program's.
+        replay: What mixes earlier draws of the model into those that the critic is trained on; None for none.
 
     Raises:
         OptionError: When there is no critic or no site, or an option is of the wrong kind.
@@ -70,7 +74,7 @@ def adversarial(
     if not isinstance(divergence, Divergence):
         raise OptionError(f"adversarial: divergence={divergence!r}, expected a Divergence. Remedy: objectives.Hinge().")
     steps, own = check_size("adversarial", "critic_steps", critic_steps), divergence.penalty()
-    player = Player(sites, critic, divergence, (*regularizers, *(() if own is None else (own,))))
+    player = Player(sites, critic, divergence, (*regularizers, *(() if own is None else (own,))), replay)
     name, shown = named("adversarial", sites), ",".join(sites)
     bound = Objective.of(Term(named("critic", sites), f"T[{shown}]", rf"T[{shown}]", player.bound))
     game = Game(player, bound, steps, optimizer)

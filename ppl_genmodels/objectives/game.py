@@ -41,6 +41,11 @@ class Game:
         """The critic."""
         return self.player.critic
 
+    @property
+    def modules(self) -> list[nn.Module]:
+        """What a fit keeps of it: the critic, and the earlier draws that it sees."""
+        return [self.critic] if self.player.replay is None else [self.critic, self.player.replay]
+
     @torch.no_grad()
     def after_update(self) -> None:
         """Clips the critic's weights, if they are to be.

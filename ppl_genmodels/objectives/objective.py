@@ -134,6 +134,12 @@ class Objective:
         """The other players of its adversarial terms."""
         return tuple(weighted.term.game for weighted in self.weighted if weighted.term.game is not None)
 
+    @property
+    def game_names(self) -> tuple[str, ...]:
+        """What tells its games apart: ``[x]`` for that of the term ``adversarial[x]``."""
+        pairs = zip(self.names, self.weighted, strict=True)
+        return tuple(name.removeprefix("adversarial") for name, weighted in pairs if weighted.term.game is not None)
+
     def values(self, run: Run) -> dict[str, Tensor]:
         """Each term's values on a run, unweighted, shape (particles, data) or (1, data)."""
         return {name: weighted.term.values(run) for name, weighted in zip(self.names, self.weighted, strict=True)}

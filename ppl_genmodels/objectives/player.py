@@ -14,6 +14,7 @@ from torch import Tensor, nn
 
 from ppl_genmodels.errors import ProgramError
 from ppl_genmodels.objectives.divergences import Divergence
+from ppl_genmodels.objectives.past_samples import PastSamples
 from ppl_genmodels.objectives.run import Run
 from ppl_genmodels.objectives.term import called
 from ppl_genmodels.objectives.two_sides import Sides, two_sides
@@ -33,12 +34,14 @@ class Player:
         critic: The critic.
         divergence: What it estimates.
         penalties: What its bound is lessened by.
+        replay: What mixes earlier draws into those that it is trained on.
     """
 
     sites: tuple[str, ...]
     critic: nn.Module
     divergence: Divergence
     penalties: tuple[Regularizer, ...]
+    replay: PastSamples | None = None
 
     def values(self, run: Run) -> Tensor:
         """The estimate of the divergence, with the gradient of the program's cost."""
@@ -50,6 +53,8 @@ class Player:
         """What the critic maximises, on draws that no gradient passes through."""
         with torch.no_grad():
             sides = self.sides(run)
+        if self.replay is not None:
+            sides = Sides(sides.first, self.replay(sides.second))
         found = self.divergence.bound(*self.scores(sides))
         for penalty in self.penalties:
             found = found - penalty(self.critic, sides.first, sides.second)

@@ -137,7 +137,8 @@ def fit(
     }
     card = processes.first(lambda: run_card(prepared, batches.rows, objective, settings, divergences, gradients))
     critics = [
-        Critic(game, prepared, fabric, num_particles, len(batches.rows), compile, total) for game in objective.games
+        Critic(game, prepared, fabric, num_particles, len(batches.rows), compile, total, name)
+        for game, name in zip(objective.games, objective.game_names, strict=True)
     ]
     training = Training(
         prepared,
@@ -258,7 +259,8 @@ def _with_critics(program: Program, objective: Objective, processes: int) -> Pro
         raise OptionError(
             f"the objective {objective} has a critic, which one process trains, got {processes}. Remedy: devices=1."
         )
-    return program.with_critics(game.critic for game in objective.games) if objective.games else program
+    others = [module for game in objective.games for module in game.modules]
+    return program.with_critics(others) if others else program
 
 
 def _check_shared(program: Program) -> None:
