@@ -247,9 +247,11 @@ class Fitted:
         }
         if self.card.get("gradients"):
             facts["gradient"] = summarised(self.card["gradients"])
+        is_game = any(name.startswith("adversarial[") for name in self.history.columns)
+        unit = "" if is_game else " nats per datum"  # a game's divergence may be a distance or a share
         for name, shown in (("objective", "in training"), ("validation", "in validation")):
             if metrics.get(name) is not None:
-                facts[shown] = f"{metrics[name]:.4g} nats per datum"
+                facts[shown] = f"{metrics[name]:.4g}{unit}"
         return facts
 
     def __repr__(self) -> str:

@@ -110,6 +110,12 @@ def test_the_history_has_both_players():
     assert {"adversarial[x]", "critic[x]", "critic[x] gradient", "gradient_norm"} <= set(found.history.columns)
 
 
+def test_a_distance_is_not_called_nats():
+    found, _ = fitted(steps=3)
+    assert "in training" in repr(found)
+    assert "nats" not in repr(found)
+
+
 def test_sides_of_joint_sites_are_inference_and_generation():
     program = as_program(Inferring())
     x = data(50)
