@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
@@ -33,7 +34,8 @@ def compile_step(
     Args:
         objective: What is maximised.
         program: Any object with ``.model`` and ``.guide``, or a :class:`~ppl_genmodels.Program`.
-        optimizer: What updates the parameters; several, each with its own, step together.
+        optimizer: What updates the parameters; several, each with its own, step together. An empty list leaves the
+            program as it is and trains the critics of adversarial terms alone.
         mode: ``"trace"`` replays a traced graph; ``"inductor"`` also lowers it to compiled code; ``"off"`` runs
             eagerly; ``"auto"`` is ``"trace"``.
         num_particles: Draws from the guide.
@@ -44,7 +46,7 @@ def compile_step(
         of adversarial terms are updated before, by their own optimizers, on the same data.
 
     Raises:
-        OptionError: When the mode is unknown.
+        OptionError: When the mode is unknown, or there is neither an optimizer nor a critic.
 
     Example:
         >>> import torch
@@ -80,11 +82,20 @@ def compile_step(
 
         return update_once
 
+    if not optimizers and not objective.games:
+        raise OptionError(
+            f"compile_step: there is no optimizer, and the objective {objective} has no critic. Remedy: "
+            f"torch.optim.Adam(program.parameters())."
+        )
     own = updates(objective, optimizers, (prepared.own_parameters if objective.games else prepared.parameters)())
     others = [
         (game, updates(game.objective, [game.make_optimizer()], list(game.critic.parameters())))
         for game in objective.games
     ]
+
+    @torch.no_grad()
+    def valued(args: tuple[Any, ...], kwargs: dict[str, Any]) -> Tensor:
+        return objective.assess(Run(prepared, args, kwargs, num_particles, count, data_size))[0]
 
     def step(*args: Any, **kwargs: Any) -> Tensor:
         nonlocal count
@@ -92,7 +103,7 @@ def compile_step(
             for _ in range(game.steps):
                 of_critic(args, kwargs)
                 game.after_update()
-        loss: Tensor = own(args, kwargs)
+        loss: Tensor = own(args, kwargs) if optimizers else valued(args, kwargs)
         count += 1
         return -loss
 

@@ -150,6 +150,21 @@ def test_an_inference_network_is_learned_by_the_game():
     assert (back - x).square().mean() < 0.5 * (x - x.mean(0)).square().mean()
 
 
+def test_a_critic_is_trained_alone_where_there_is_no_optimizer():
+    torch.manual_seed(0)
+    critic, program = network(2), Generator()
+    before = [parameter.detach().clone() for parameter in (*program.parameters(), *critic.parameters())]
+    step = inference.compile_step(-obj.adversarial("x", critic, optimizer=ADAM), program, optimizer=[])
+    first = step(data(100))
+    for _ in range(30):
+        last = step(data(100))
+    assert last < first  # the divergence, which the objective has with a minus, is told better
+    kept = [torch.equal(*pair) for pair in zip(before, (*program.parameters(), *critic.parameters()), strict=True)]
+    assert kept == [True] * 2 + [False] * 4
+    with pytest.raises(OptionError, match=r"there is no optimizer, and the objective .* has no critic"):
+        inference.compile_step(obj.log_lik(), program, optimizer=[])
+
+
 def test_weights_are_clipped():
     critic = network(2)
     term = obj.adversarial("x", critic, divergence=obj.Wasserstein(largest_weight=0.01))

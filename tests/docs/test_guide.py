@@ -67,3 +67,14 @@ def test_the_page_on_flows(run_page, capsys):
     printed = capsys.readouterr().out
     assert "k-hat" in printed
     assert "bits per dimension" in printed
+
+
+def test_the_page_on_games(run_page, capsys):
+    names = run_page("docs/guide/games.md")
+    assert names["fitted"].history["game[x] modes"].dropna().iloc[-1] == 8
+    told = names["divergence"].log_ratio(names["teller"](names["point"])).detach()
+    assert torch.allclose(told, names["exact"], atol=0.2)
+    printed = capsys.readouterr().out
+    assert "No failure was found" in printed
+    assert "- D[data(x,z) || model(x,z)]" in printed
+    assert "of 8 modes are covered" in printed
