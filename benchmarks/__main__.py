@@ -11,8 +11,8 @@ from typing import Any
 
 from benchmarks.machine import described, interleaved, pin
 
-PARTS = ("steps", "products", "alone", "short_fits", "growth", "estimators", "flows", "denoisers")
-ON_CPU = ("estimators", "flows", "denoisers")
+PARTS = ("steps", "products", "alone", "short_fits", "growth", "estimators", "flows", "denoisers", "games")
+ON_CPU = ("estimators", "flows", "denoisers", "games")
 """Parts that are measured there whatever the device."""
 
 
@@ -67,7 +67,7 @@ def measure(only: list[str], rounds: int, device: str) -> dict[str, Any]:
     Raises:
         SystemExit: When a name is neither a part nor a case.
     """
-    from benchmarks import alone, denoisers, estimators, flows, growth, products, short_fits, steps
+    from benchmarks import alone, denoisers, estimators, flows, games, growth, products, short_fits, steps
     from benchmarks.tasks import CASES
 
     unknown = set(only) - {*PARTS, *CASES}
@@ -83,6 +83,7 @@ def measure(only: list[str], rounds: int, device: str) -> dict[str, Any]:
         "estimators": lambda: estimators.measure(_fewer(rounds)),
         "flows": lambda: flows.measure(_fewer(rounds)),
         "denoisers": lambda: denoisers.measure(_fewer(rounds)),
+        "games": lambda: games.measure(_fewer(rounds)),
     }
     wanted = [part for part in PARTS if not only or part in only or (part == "steps" and cases)]
     found = {part: parts[part]() for part in wanted}
@@ -93,6 +94,7 @@ def measure(only: list[str], rounds: int, device: str) -> dict[str, Any]:
         "estimators": interleaved("cpu", _fewer(rounds)),
         "flows": interleaved("cpu", _fewer(rounds)),
         "denoisers": interleaved("cpu", _fewer(rounds)),
+        "games": interleaved("cpu", _fewer(rounds)),
     }
     machine = {
         part: described("cpu" if part in ON_CPU else device, how.get(part, interleaved(device, rounds)))
@@ -102,7 +104,7 @@ def measure(only: list[str], rounds: int, device: str) -> dict[str, Any]:
 
 
 def _fewer(rounds: int) -> int:
-    """For the growth, the handlers, the flows and the denoisers, which are many and differ by large ratios."""
+    """For growth, handlers, flows, denoisers and games, which are many and differ by large ratios."""
     return -(-rounds // 3)
 
 

@@ -27,6 +27,7 @@ TABLES: dict[str, tuple[str, Callable[[Any], str]]] = {
     "estimators": ("estimators", table.estimators),
     "flows": ("flows", table.flows),
     "denoisers": ("denoisers", table.denoisers),
+    "games": ("games", table.games),
 }
 """File name, the results it shows, and how."""
 

@@ -14,6 +14,7 @@ from benchmarks.alone import Alone
 from benchmarks.estimator_programs import PROGRAMS
 from benchmarks.estimators import MODES, PLAIN
 from benchmarks.flows import LIBRARIES, OURS, QUANTITIES, TRAINING
+from benchmarks.games import HAND
 from benchmarks.growth import AXES, Grown, per_site
 from benchmarks.growth import WAYS as GROWN_WAYS
 from benchmarks.interleaved import Rounds, summary
@@ -25,6 +26,7 @@ __all__ = [
     "denoisers",
     "estimators",
     "flows",
+    "games",
     "growth",
     "markdown",
     "memory",
@@ -154,6 +156,13 @@ def denoisers(found: Mapping[str, Mapping[str, Rounds]]) -> str:
             f"Sampling:\n\n{markdown([f'{denoising.DIFFUSERS}, {denoising.OURS} = 1', *denoising.SAMPLERS], draws)}",
         ]
     )
+
+
+def games(found: Mapping[str, Rounds]) -> str:
+    """A table of steps of both players."""
+    names = [way for way in dict.fromkeys(way for rounds in found.values() for way in rounds) if way != HAND]
+    rows = [[case, *(_cell(rounds, way) for way in names)] for case, rounds in found.items()]
+    return markdown([f"step of both players, {HAND} = 1", *names], rows)
 
 
 def _count(counts: Mapping[str, int], name: str) -> str:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
-from benchmarks import denoisers
+from benchmarks import denoisers, games
 from benchmarks.flows import LIBRARIES
 from benchmarks.flows import OURS as OUR_FLOWS
 from benchmarks.growth import per_site
@@ -118,6 +118,11 @@ def _sampled(results: Results) -> float:
     return max(paired(rounds, denoisers.OURS, denoisers.DIFFUSERS).median for rounds in cases)
 
 
+def _played(results: Results) -> float:
+    """The largest median over all games, lowered."""
+    return max(paired(rounds, games.LOWERED, games.HAND).median for rounds in results.values())
+
+
 TARGETS = (
     Target(f"published sizes, the worst of them, to {REFERENCE}", 0.95, "steps", _worst(REFERENCE, PUBLISHED)),
     Target("published sizes, the worst of them, to Pyro", 0.70, "steps", _worst(PYRO, PUBLISHED)),
@@ -142,4 +147,5 @@ TARGETS = (
     Target("training step of a flow, eager, the worst, to Zuko and normflows", 1.0, "flows", _flows("training step")),
     Target(f"training step of a denoiser, the worst of all, to {REFERENCE}", 1.0, "denoisers", _trained_denoiser),
     Target("sampling with a denoiser, the worst of all, to diffusers", 1.0, "denoisers", _sampled),
+    Target(f"step of a game, the worst of all, to {REFERENCE}", 1.0, "games", _played),
 )

@@ -20,7 +20,7 @@ import pytest
 import torch
 
 from benchmarks import __main__ as command
-from benchmarks import denoiser_cases, denoisers, estimators, flows, interleaved, machine, report
+from benchmarks import denoiser_cases, denoisers, estimators, flows, games, interleaved, machine, report
 from benchmarks.estimator_programs import PROGRAMS
 from benchmarks.flow_cases import CASES, LAYERS, Case
 from benchmarks.interleaved import Way
@@ -376,3 +376,27 @@ def test_a_way_in_a_process_of_its_own_says_its_first_step_and_its_memory():
 def test_examples_in_docstrings_hold(module):
     with pyro.validation_enabled(False):
         assert doctest.testmod(importlib.import_module(module)).failed == 0
+
+
+@pytest.mark.filterwarnings("ignore::DeprecationWarning", "ignore::FutureWarning")
+@pytest.mark.parametrize("divergence", ["nonsaturating", "wasserstein"])
+def test_a_step_of_a_game_estimates_what_the_loop_by_hand_estimates(divergence):
+    """Both critics are led from the same weights, on the same data and other noise, before the two are compared."""
+    case = games.Case((3,), rows=64, width=8, divergence=divergence)
+    with pyro.validation_enabled(False):
+        torch.manual_seed(0)
+        ways = {games.HAND: games.by_hand(case, 1e-2), "traced": games.program_way(case, "trace", 1e-2)}
+        for way in ways.values():
+            for _ in range(20):
+                way.step()
+        hand, ours = (torch.tensor([way.step() for _ in range(60)]) for way in ways.values())
+    assert hand.std() > 0
+    apart = (hand.mean() - ours.mean()).abs().item()
+    assert apart < 5 * ((hand.var() + ours.var()) / 60).sqrt().item() + 0.1 * hand.abs().mean().item()
+
+
+def test_the_table_of_games_names_every_way():
+    found = {"GAN": {games.HAND: [1.0] * 3, games.LOWERED: [0.5] * 3}}
+    text = report.printed({"games": found})
+    assert "| GAN | 0.50 (0.50–0.50) |" in text["games"]
+    assert "step of a game, the worst of all, to torch by hand | 1.00 | 0.50 | reached" in text["targets"]

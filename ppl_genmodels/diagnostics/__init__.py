@@ -35,6 +35,7 @@ from ppl_genmodels.diagnostics.layers import describe_layers, plot_layers
 from ppl_genmodels.diagnostics.mmd import MMDTest, mmd_test
 from ppl_genmodels.diagnostics.modes_covered import ModesCovered, modes_covered
 from ppl_genmodels.diagnostics.nearest_neighbours import NearestNeighbours, nearest_neighbours
+from ppl_genmodels.diagnostics.ngrams import ngram_divergence
 from ppl_genmodels.diagnostics.precision_recall import PrecisionRecall, precision_recall
 from ppl_genmodels.diagnostics.predictive import describe_predictive, plot_predictive
 from ppl_genmodels.diagnostics.progressive_generation import plot_progressive_generation
@@ -97,6 +98,7 @@ __all__ = [
     "mmd_test",
     "modes_covered",
     "nearest_neighbours",
+    "ngram_divergence",
     "pareto_k",
     "plain_figures",
     "plot_calibration",

@@ -23,16 +23,21 @@ from ppl_genmodels.models.glow import Glow
 from ppl_genmodels.models.grey_levels import GreyLevels
 from ppl_genmodels.models.image_diffusion import ImageDiffusion
 from ppl_genmodels.models.image_flow import ImageFlow
+from ppl_genmodels.models.info_gan import InfoGAN
 from ppl_genmodels.models.priors import FlowPrior, Prior, VampPrior
 from ppl_genmodels.models.real_nvp import RealNVP
 from ppl_genmodels.models.regression import HierarchicalRegression, LinearRegression
 from ppl_genmodels.models.spline_flow import SplineFlow
+from ppl_genmodels.models.symbol_gan import SymbolGAN
+from ppl_genmodels.models.translation import CycleGAN
 from ppl_genmodels.models.vae import VAE, Autoencoder
+from ppl_genmodels.models.vae_gan import VAEGAN
 from ppl_genmodels.models.walkback import Walkback
 
 __all__ = [
     "GAN",
     "VAE",
+    "VAEGAN",
     "AdversarialAutoencoder",
     "Adversary",
     "Autoencoder",
@@ -42,6 +47,7 @@ __all__ = [
     "ConditionalDiffusion",
     "ContinuousFlow",
     "ConvVAE",
+    "CycleGAN",
     "Diffusion",
     "DiffusionChain",
     "EightSchools",
@@ -53,10 +59,12 @@ __all__ = [
     "HierarchicalRegression",
     "ImageDiffusion",
     "ImageFlow",
+    "InfoGAN",
     "LinearRegression",
     "Prior",
     "RealNVP",
     "SplineFlow",
+    "SymbolGAN",
     "VampPrior",
     "Walkback",
     "catalogue",

@@ -24,7 +24,7 @@ from ppl_genmodels.networks import MLP, ConvDecoder, Critic
 from ppl_genmodels.networks.sizes import check_event_shape, check_size, check_sizes
 from ppl_genmodels.objectives import Objective
 
-__all__ = ["GAN", "generator_of"]
+__all__ = ["GAN", "generator_of", "is_bounded"]
 
 
 @register("gan")
@@ -39,6 +39,7 @@ class GAN(Adversary):
         hidden: Widths of the critic's hidden layers; for vectors the generator has them in reverse.
         channels: Of the critic's convolutions, for images; the generator has them in reverse.
         classes: How many labels there are, when data come with labels; None for data alone.
+        bounded: Whether values lie between 0 and 1, such as grey levels: the generator then ends in a sigmoid.
         divergence: ``"nonsaturating"``, ``"minimax"``, ``"least_squares"``, ``"hinge"`` or ``"wasserstein"``.
         gradient_penalty: As :meth:`~ppl_genmodels.models.Adversary.keep_critic` has it, and so are the next two.
         critic_steps: As there.
@@ -72,6 +73,7 @@ class GAN(Adversary):
         hidden: Sequence[int] = (128, 128),
         channels: Sequence[int] = (32, 64),
         classes: int | None = None,
+        bounded: bool = False,
         divergence: str = "nonsaturating",
         gradient_penalty: float | None = None,
         critic_steps: int | None = None,
@@ -82,7 +84,8 @@ class GAN(Adversary):
         self.event_shape = check_event_shape("GAN", event_shape)
         size = check_size("GAN", "latent_dim", latent_dim)
         self.classes = None if classes is None else check_size("GAN", "classes", classes)
-        self.generator = generator_of("GAN", size + (self.classes or 0), self.event_shape, hidden, channels)
+        inputs = size + (self.classes or 0)
+        self.generator = generator_of("GAN", inputs, self.event_shape, hidden, channels, bounded)
         critic = Critic(self.event_shape, hidden, channels, self.classes, spectral=spectral)
         self.keep_critic(critic, divergence, gradient_penalty, critic_steps, critic_rate)
         self.register_buffer("prior_loc", torch.zeros(size), persistent=False)
@@ -91,7 +94,7 @@ class GAN(Adversary):
 
     @classmethod
     def options_for(cls, data: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """``event_shape``, read off the array ``x``, and ``classes``, off ``y`` where there is one.
+        """``event_shape`` and ``bounded``, read off the array ``x``, and ``classes``, off ``y`` where there is one.
 
         Raises:
             UnknownNameError: When the data have no array ``x``.
@@ -99,7 +102,7 @@ class GAN(Adversary):
         """
         x = data_array(data, "x", "GAN")
         labels = {"classes": int(data_array(data, "y", "GAN").max()) + 1} if "y" in data else {}
-        return {"event_shape": x.shape[1:], **labels}
+        return {"event_shape": x.shape[1:], "bounded": is_bounded(x), **labels}
 
     def default_objective(self) -> Objective:
         """Minus the divergence of what is generated from the data, with their labels."""
@@ -177,9 +180,22 @@ class GAN(Adversary):
 
 
 def generator_of(
-    owner: str, inputs: int, event_shape: Sequence[int], hidden: Sequence[int], channels: Sequence[int]
+    owner: str,
+    inputs: int,
+    event_shape: Sequence[int],
+    hidden: Sequence[int],
+    channels: Sequence[int],
+    bounded: bool = False,
 ) -> nn.Module:
     """A network from vectors to data: a perceptron, or convolutions for images, with the critic's widths in reverse.
+
+    Args:
+        owner: The program, for messages.
+        inputs: Length of the vectors.
+        event_shape: Shape of a datum.
+        hidden: Widths of the critic's hidden layers.
+        channels: Of the critic's convolutions.
+        bounded: Whether a sigmoid ends it.
 
     Raises:
         OptionError: When a size is no positive integer, or the shape is neither of vectors nor of images.
@@ -190,5 +206,17 @@ def generator_of(
     """
     widths, depths = check_sizes(owner, "hidden", hidden), check_sizes(owner, "channels", channels)
     if len(check_event_shape(owner, event_shape)) == 1:
-        return MLP(inputs, event_shape[0], widths[::-1])
-    return ConvDecoder(inputs, event_shape, depths[::-1])
+        network: nn.Module = MLP(inputs, event_shape[0], widths[::-1])
+    else:
+        network = ConvDecoder(inputs, event_shape, depths[::-1])
+    return nn.Sequential(network, nn.Sigmoid()) if bounded else network
+
+
+def is_bounded(x: np.ndarray) -> bool:
+    """Whether all values lie between 0 and 1.
+
+    Example:
+        >>> is_bounded(np.array([[0.0, 0.5]])), is_bounded(np.array([[-1.0, 0.5]]))
+        (True, False)
+    """
+    return bool(((x >= 0) & (x <= 1)).all())

@@ -24,6 +24,7 @@ from ppl_genmodels.networks.noising import (
     VariancePreserving,
 )
 from ppl_genmodels.networks.operator_norms import exact_norm, lipschitz_bound, operator_norm
+from ppl_genmodels.networks.sequence_residual import SequenceCritic, SequenceDecoder
 from ppl_genmodels.networks.smooth_critic import SmoothCritic
 from ppl_genmodels.networks.time_mlp import TimeFeatures, TimeMLP
 from ppl_genmodels.networks.unet import UNet
@@ -46,6 +47,8 @@ __all__ = [
     "LearnedNoising",
     "LinearNoising",
     "Noising",
+    "SequenceCritic",
+    "SequenceDecoder",
     "SmoothCritic",
     "TimeFeatures",
     "TimeMLP",

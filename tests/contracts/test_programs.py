@@ -122,7 +122,27 @@ EXAMPLES = {
         _AUTOENCODER_SITES,
     ),
     "bigan": Example(
+        {"event_shape": (6,), "latent_dim": 2, "hidden": (8,), "bounded": True},
+        {"x": torch.eye(5, 6)},
+        _AUTOENCODER_SITES,
+    ),
+    "info_gan": Example(
+        {"event_shape": (3,), "categories": 3, "continuous": 2, "latent_dim": 2, "hidden": (8,)},
+        {"x": _regression()["x"]},
+        {"c": ("data",), "u": ("data",), "z": ("data",), "x": ("data",)},
+    ),
+    "symbol_gan": Example(
+        {"length": 6, "symbols": 4, "latent_dim": 2, "width": 4, "blocks": 1, "kernel": 3},
+        {"x": torch.arange(30).reshape(5, 6) % 4},
+        _AUTOENCODER_SITES,
+    ),
+    "vae_gan": Example(
         {"event_shape": (6,), "latent_dim": 2, "hidden": (8,)}, {"x": torch.eye(5, 6)}, _AUTOENCODER_SITES
+    ),
+    "cycle_gan": Example(
+        {"x_dim": 3, "y_dim": 2, "hidden": (8,)},
+        {"x": _regression()["x"], "y": _regression()["x"][:, :2].cos()},
+        {"x": ("data",), "y": ("data",), "x_cycle": ("data",), "y_cycle": ("data",)},
     ),
     "energy_model": Example({"data_dim": 3, "hidden": (8,), "steps": 2}, {"x": _regression()["x"]}, {"x": ("data",)}),
     "walkback": Example(
