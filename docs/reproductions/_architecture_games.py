@@ -80,13 +80,14 @@ class Classifier(nn.Module):
     @torch.no_grad()
     def probabilities(self, x: Tensor) -> Tensor:
         """Of the digits, shape (rows, 10)."""
-        return self.scores(self.features(x)).double().softmax(-1)
+        scores: Tensor = self.scores(self.features(x))
+        return scores.double().softmax(-1)
 
     def score(self, x: Tensor) -> float:
         """The inception score: the exponential of the information between an image and its label, from 1 to 10."""
         told = self.probabilities(x)
         information = torch.special.entr(told.mean(0)).sum() - torch.special.entr(told).sum(-1).mean()
-        return information.exp().item()
+        return float(information.exp())
 
 
 @dataclass(frozen=True)

@@ -138,8 +138,8 @@ class Generated(nn.Module):
         """One image for each row; the data tell only how many."""
         with pyro.plate("data", 1 if x is None else len(x)):
             z = pyro.sample("z", dist.Normal(self.prior_loc, 1.0).to_event(1))
-            x: Tensor = pyro.deterministic("x", self.generator(z), event_dim=3)
-            return x
+            made: Tensor = pyro.deterministic("x", self.generator(z), event_dim=3)
+            return made
 
     @torch.no_grad()
     def images(self, rows: int, at_once: int) -> Tensor:

@@ -128,18 +128,19 @@ def truth(toy: Modes, held: int, quality: float, looks: Sequence[Tensor]) -> lis
     """How a game has failed, by its samples: of the end, and of looks on its way.
 
     - collapse: fewer than nine in ten modes hold a tenth of their even share at the end;
-    - critic wins: at the end less than a tenth of the samples is at a mode, and samples are not nearer to the data, by
-      a tenth, than half way;
     - cycles: over the later half samples go from mode to mode: from one look to the next, the share that changes its
-      nearest mode is 0.3 on average.
+      nearest mode is 0.3 on average;
+    - critic wins: at the end less than a tenth of the samples is at a mode, and samples are not nearer to the data, by
+      a tenth, than half way, without going from mode to mode.
     """
     half = looks[len(looks) // 2 - 1 :]
     exact = toy.sample(LOOKS, 0)
     middle, end = (diagnostics.sliced_wasserstein(look, exact) for look in (half[0], half[-1]))
+    cycles = _wandered(toy, half) > WANDERS
     found = {
         "collapse": held < COVERED * len(toy.centres),
-        "critic wins": quality < AWAY and end > NEARER * middle,
-        "cycles": _wandered(toy, half) > WANDERS,
+        "critic wins": quality < AWAY and end > NEARER * middle and not cycles,
+        "cycles": cycles,
     }
     return [kind for kind in KINDS if found[kind]]
 

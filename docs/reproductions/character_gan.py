@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from _characters import LENGTH, ORDERS, Text, chain_name, chain_rows, divergences, draw, spelled
+from _characters import GRAMS, LENGTH, ORDERS, Text, chain_name, chain_rows, divergences, draw, spelled
 from _page import PAGE, Row, cost, picture_path, table, write_section
 from torch.optim.lr_scheduler import CosineAnnealingLR
 
@@ -143,20 +143,18 @@ def drawn(program: SymbolGAN, rows: int) -> torch.Tensor:
         return program.generate(rows)
 
 
-def rows_of(
-    courses: Mapping[str, Course], chains: Mapping[int, list[float]], floor: list[float], text: Text
-) -> list[Row]:
+def rows_of(courses: Mapping[str, Course], chains: Mapping[int, list[float]], floor: list[float]) -> list[Row]:
     """What was asked, and what is only told."""
     rows = []
     for name, course in courses.items():
+        steps = course.steps[-1]
         first, last = course.divergences[0], course.divergences[-1]
-        early = next(
-            found for step, found in zip(course.steps, course.divergences, strict=True) if step >= course.steps[-1] / 5
-        )
-        falls = all(now < min(before, then) for now, before, then in zip(last, early, first, strict=True))
-        shown = "; ".join(_listed(values) for values in (first, early, last))
-        label = f"{name}: untrained; after a fifth of the steps; at the end"
-        rows.append(Row(label, "falls over training", shown, falls))
+        early = next(found for step, found in zip(course.steps, course.divergences, strict=True) if step >= steps / 5)
+        rows.append(Row(f"{name}: untrained", "no number", _listed(first)))
+        further = _named([now < then for now, then in zip(last, early, strict=True)])
+        rows.append(Row(f"{name}: after a fifth of the steps", "no number", f"{_listed(early)}; later {further}"))
+        falls = all(now < then for now, then in zip(last, first, strict=True))
+        rows.append(Row(f"{name}: at the end", "asked: all four fall over training", _listed(last), falls))
     rows.append(Row("as many rows of training text: what is left by chance", "", _listed(floor)))
     rows += [Row(chain_name(order), "", _listed(chains[order])) for order in ORDERS]
     return rows
@@ -189,7 +187,7 @@ make reproduce NAME={NAME} ARGS='--steps {steps} --threads {options.threads} --c
 Jensen-Shannon divergence of the 1-, 2-, 3- and 4-grams of {len(text.held_out):,} rows from those of as many rows of
 held-out text, in nats (at most log 2 = 0.693):
 
-{table(rows_of(courses, chains, floor, text))}
+{table(rows_of(courses, chains, floor))}
 
 ![Divergence of n-grams over training](reproductions/character_gan.png)
 
@@ -213,6 +211,12 @@ The first {SHOWN} rows that each program drew at the end, ⏎ for a new line:
 
 def _listed(values: list[float]) -> str:
     return ", ".join(f"{value:.3f}" for value in values)
+
+
+def _named(fallen: list[bool]) -> str:
+    """Which lengths of n-grams have fallen."""
+    lengths = [f"{n}-grams" for n, fell in zip(GRAMS, fallen, strict=True) if fell]
+    return f"lower for {', '.join(lengths) or 'none'}"
 
 
 def _path(options: argparse.Namespace, name: str) -> Path:

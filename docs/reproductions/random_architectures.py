@@ -5,8 +5,8 @@ perceptrons and MNIST at 14x14 pixels, and an inception score by a classifier of
 
     make reproduce NAME=random-architectures DATA_DIR=folder-that-holds-mnist ARGS='--results folder'
 
-Several of these commands with one folder of results share the work. With --seeds 0 the section is written of what is
-there.
+Several of these commands with one folder of results share the work: whichever ends writes the section of what has been
+played. With --seeds 0 nothing is played. Games are always traced.
 """
 
 from __future__ import annotations

@@ -30,7 +30,9 @@ MISSING = 0.9
 """Share of the data's modes below which some are missing."""
 WIDE = {"course": 0.2, "spread": 0.4}
 """Standard deviation from which the course, and the logarithm of the spread, swing."""
-SWINGS, SETTLES, LONGEST_WAIT = 4, 0.7, 16
+FAR = 3.0
+"""Times as much, and it swings however far it swung before."""
+SWINGS, SETTLES, LONGEST_WAIT = 4, 0.6, 16
 
 
 def game_failures(measured: Measures, patience: int) -> dict[str, str]:
@@ -107,7 +109,9 @@ def _collapse(measured: Measures, patience: int) -> str:
 
 
 def _rises(values: Values) -> bool:
-    return bool(values[-1] > 1.2 * max(values[0], 0.01))
+    """Whether the later values are above the earlier ones by a tenth; means, since single measures are noisy."""
+    earlier, later = (part.mean() for part in np.array_split(values, 2))
+    return bool(later > 1.1 * max(earlier, 0.01))
 
 
 def _cycles(measured: Measures) -> str:
@@ -127,10 +131,10 @@ def _cycles(measured: Measures) -> str:
 
 
 def _swings(values: Values, wide: float) -> bool:
-    """Whether values go through their middle again and again, as far at the end as before."""
+    """Whether values go through their middle again and again, as far at the end as before, or still far."""
     if not np.isfinite(values).all():
         return False
     around = values - values.mean()
     crossings = int((np.diff(np.signbit(around).astype(int)) != 0).sum())
     early, late = (part.std() for part in np.array_split(around, 2))
-    return crossings >= SWINGS and bool(around.std() >= wide) and bool(late >= SETTLES * early)
+    return crossings >= SWINGS and bool(around.std() >= wide) and bool(late >= min(SETTLES * early, FAR * wide))

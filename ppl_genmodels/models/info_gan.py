@@ -192,7 +192,8 @@ class InfoGAN(Adversary):
         return self._made({**codes, "c": rows} if isinstance(rows, Tensor) else codes)
 
     def _priors(self) -> dict[str, dist.TorchDistribution]:
-        priors: dict[str, dist.TorchDistribution] = {"c": dist.Categorical(logits=self.one_hot.new_zeros(self.categories))}
+        even = dist.Categorical(logits=self.one_hot.new_zeros(self.categories))
+        priors: dict[str, dist.TorchDistribution] = {"c": even}
         if "u" in self.codes:
             priors["u"] = dist.Uniform(-self.edge, self.edge).to_event(1)
         return {**priors, "z": dist.Normal(self.prior_loc, self.prior_scale).to_event(1)}

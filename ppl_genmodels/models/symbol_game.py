@@ -16,7 +16,10 @@ from ppl_genmodels.objectives.player import Player
 from ppl_genmodels.objectives.run import Run
 from ppl_genmodels.objectives.two_sides import Sides
 
-__all__ = ["SymbolPlayer", "between_symbols", "one_hot_like"]
+__all__ = ["VECTORS", "SymbolPlayer", "between_symbols", "one_hot_like"]
+
+VECTORS = "v"
+"""The site of vectors over the kinds, whose largest entries are the symbols drawn."""
 
 
 @dataclass(frozen=True)
@@ -26,13 +29,15 @@ class SymbolPlayer(Player):
     def sides(self, run: Run) -> Sides:
         """What it is to tell apart; draws are relaxed where no gradient is taken too, so that both players see them."""
         with for_gradient():
-            sides = super().sides(run)
-        pairs = zip(sides.first, sides.second, strict=True)
-        return Sides([one_hot_like(symbols, drawn) for symbols, drawn in pairs], sides.second)
+            symbols = super().sides(run).first[0]
+        prior = {**run.prior.nodes, **run.prior.deterministic}
+        drawn = prior[VECTORS]["value"]
+        drawn = drawn.reshape(*symbols.shape, drawn.shape[-1])
+        return Sides([one_hot_like(symbols, drawn)], [drawn])
 
 
 def between_symbols(game: Objective) -> Objective:
-    """An adversarial term whose data are symbols and whose draws are vectors over their kinds.
+    """An adversarial term at a site of symbols, which are drawn as the vectors of the site ``v``.
 
     Args:
         game: What :func:`~ppl_genmodels.objectives.adversarial` gave.

@@ -1,8 +1,8 @@
 r"""A generative adversarial network of rows of symbols, such as text: discrete data from a continuous generator.
 
-Convention of this module: a latent site ``z``, standard normal, and a site ``x``, a vector over the kinds of symbol at
-each place, shape (length, symbols), both in the plate ``data``. Data are symbols, numbers from 0, shape (rows, length),
-and enter by the critic alone, which has them as one-hot vectors.
+Convention of this module: a latent site ``z``, standard normal, a site ``v``, a vector over the kinds of symbol at each
+place, shape (length, symbols), and a deterministic site ``x``, the symbol of its largest entry, numbers from 0, shape
+(length,), all in the plate ``data``. Data enter by the critic alone, which has them as one-hot vectors beside ``v``.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from ppl_genmodels.handlers import GumbelSoftmax
 from ppl_genmodels.models.adversary import Adversary
 from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import check_index, check_rows, data_array
-from ppl_genmodels.models.symbol_game import between_symbols
+from ppl_genmodels.models.symbol_game import VECTORS, between_symbols
 from ppl_genmodels.networks import SequenceCritic, SequenceDecoder
 from ppl_genmodels.networks.sizes import check_size
 from ppl_genmodels.objectives import Exponential, Objective
@@ -35,10 +35,10 @@ Output = Literal["softmax", "gumbel"]
 class SymbolGAN(Adversary):
     r"""Generative adversarial network of rows of symbols, by softmax or Gumbel-Softmax output.
 
-    .. math:: z \sim \mathcal N(0, I), \quad x = \mathrm{softmax}(G(z)) \quad \text{or} \quad
-        x_t \sim \mathrm{Categorical}(\mathrm{softmax}(G(z)_t))
+    .. math:: z \sim \mathcal N(0, I), \quad v = \mathrm{softmax}(G(z)) \quad \text{or} \quad
+        v_t \sim \mathrm{Categorical}(\mathrm{softmax}(G(z)_t)), \quad x_t = \arg\max_k v_{tk}
 
-    With ``"softmax"`` the critic scores probabilities beside one-hot data. With ``"gumbel"`` ``x`` is a site of one-hot
+    With ``"softmax"`` the critic scores probabilities beside one-hot data. With ``"gumbel"`` ``v`` is a site of one-hot
     draws, relaxed by :class:`~ppl_genmodels.handlers.GumbelSoftmax` where the program is fitted.
 
     Args:
@@ -136,19 +136,21 @@ class SymbolGAN(Adversary):
             x: Symbols, ``(rows, length)``; one row is drawn by default.
 
         Returns:
-            Probabilities, or one-hot or relaxed draws, ``(rows, length, symbols)``.
+            What was drawn, ``(rows, length)``.
 
         Raises:
             DataError: When the data have another shape or dtype, or there is no such symbol.
         """
         with pyro.plate("data", self._rows(x)):
             z = pyro.sample("z", dist.Normal(self.prior_loc, self.prior_scale).to_event(1))
-            logits = self.generator(z)
-            if self.relaxed is None:
-                return pyro.deterministic("x", logits.softmax(-1), event_dim=2)
-            with self.relaxed:
-                drawn: Tensor = pyro.sample("x", dist.OneHotCategorical(logits=logits).to_event(1))
-            return drawn
+            return pyro.deterministic("x", self._vectors(self.generator(z)).argmax(-1), event_dim=1)
+
+    def _vectors(self, logits: Tensor) -> Tensor:
+        if self.relaxed is None:
+            return pyro.deterministic(VECTORS, logits.softmax(-1), event_dim=2)
+        with self.relaxed:
+            drawn: Tensor = pyro.sample(VECTORS, dist.OneHotCategorical(logits=logits).to_event(1))
+        return drawn
 
     @torch.no_grad()
     def generate(self, rows: int) -> Tensor:
@@ -179,4 +181,4 @@ class SymbolGAN(Adversary):
 def _relaxation(temperature: float, last: float | None, steps: int) -> GumbelSoftmax:
     """A handler of the site, whose price is that of the discrete one."""
     falling = temperature if last is None else Exponential(temperature, last, steps)
-    return GumbelSoftmax("x", falling, density="categorical")
+    return GumbelSoftmax(VECTORS, falling, density="categorical")

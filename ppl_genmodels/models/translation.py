@@ -144,10 +144,11 @@ class CycleGAN(nn.Module):
             DataError: When the data have another shape or dtype.
         """
         with pyro.plate("data", self._checked_rows("y", y, self._checked_rows("x", x))):
-            found = pyro.deterministic("x", self.to_x(y), event_dim=1), pyro.deterministic("y", self.to_y(x), event_dim=1)
-            pyro.sample("x_cycle", dist.Laplace(self.to_x(found[1]), self.unit).to_event(1))
-            pyro.sample("y_cycle", dist.Laplace(self.to_y(found[0]), self.unit).to_event(1))
-            return found
+            into_x = pyro.deterministic("x", self.to_x(y), event_dim=1)
+            into_y = pyro.deterministic("y", self.to_y(x), event_dim=1)
+            pyro.sample("x_cycle", dist.Laplace(self.to_x(into_y), self.unit).to_event(1))
+            pyro.sample("y_cycle", dist.Laplace(self.to_y(into_x), self.unit).to_event(1))
+            return into_x, into_y
 
     @torch.no_grad()
     def generate(self, **given: Tensor) -> dict[str, Tensor]:

@@ -1,4 +1,4 @@
-r"""The mutual information of what a model draws and the codes that it draws it from, as a recognition network bounds it.
+r"""The mutual information of what a model draws and of its codes, as a recognition network bounds it.
 
 Convention of this module: the recognition is a Pyro program of the drawn values, shape (rows, \*event), with a site for
 each code, in a plate of its rows alone, particles being rows; it is called with what the model draws, never with data.
@@ -64,7 +64,8 @@ def mutual_information(codes: str | Sequence[str], site: str, recognition: Calla
         )
     shown = ",".join(names)
     values = partial(_values, names=names, site=site, recognition=recognition)
-    return Objective.of(Term(f"mutual_information[{shown};{site}]", f"I({shown}; {site})", f"I({shown}; {site})", values))
+    formula = f"I({shown}; {site})"
+    return Objective.of(Term(f"mutual_information[{shown};{site}]", formula, formula, values))
 
 
 def _values(run: Run, names: tuple[str, ...], site: str, recognition: Callable[[Tensor], Any]) -> Tensor:

@@ -263,3 +263,18 @@ def test_what_cannot_be_is_refused():
 
     with pytest.raises(OptionError, match="the objective has no adversarial term"):
         ppl.fit(model, torch.randn(8), callbacks=[GameHealth()], steps=1, progress=False)
+
+
+def test_swings_that_become_less_and_stay_wide_are_cycles():
+    steady = [1.0] * 60
+    for start, end, found in ((5.0, 1.0, ["cycles"]), (1.0, 0.2, [])):
+        sizes = [start if number < 45 else end for number in range(60)]
+        course = [size * math.cos(0.8 * number) for number, size in enumerate(sizes)]
+        assert list(game_failures(series(course=course, spread=steady), 5)) == found
+
+
+def test_one_measure_by_chance_is_no_recovery():
+    modes = [12.0, 14.0, 11.0, 13.0, 12.0, 14.0, 12.0, 13.0, 11.0, 15.0]
+    told = {"data modes": [25.0] * 10}
+    assert list(game_failures(series(modes=modes, **told), 10)) == ["collapse"]
+    assert game_failures(series(modes=[number + 6.0 for number in range(10)], **told), 10) == {}

@@ -107,9 +107,20 @@ def test_softmax_output_generates_the_likeliest_symbols():
 @pytest.mark.parametrize("output", OUTPUTS)
 def test_sampled_sites_are_probabilities_or_one_hot(output):
     made = program(output)
-    found = ppl.fit(made, language(64), steps=1, compile="off", progress=False).sample(9, seed=0)["x"]
-    assert found.shape == (9, 4, 3)
-    assert bool(((found == 0) | (found == 1)).all()) == (output == "gumbel")
+    found = ppl.fit(made, language(64), steps=1, compile="off", progress=False).sample(9, seed=0)
+    assert found["v"].shape == (9, 4, 3)
+    assert bool(((found["v"] == 0) | (found["v"] == 1)).all()) == (output == "gumbel")
+    assert torch.equal(found["x"], found["v"].argmax(-1))
+
+
+def test_particles_are_more_rows():
+    made, rows = program("gumbel"), language(6)
+    (game,) = made.default_objective().games
+    run = obj.Run(as_program(made), (rows,), {}, num_particles=5)
+    first, second = game.player.sides(run)
+    assert first[0].shape == second[0].shape == (30, 4, 3)
+    assert torch.equal(first[0].argmax(-1), rows.repeat(5, 1))
+    assert torch.equal(second[0].argmax(-1), run.prior.deterministic["x"]["value"].flatten(0, 1))
 
 
 @pytest.mark.parametrize("output", OUTPUTS)

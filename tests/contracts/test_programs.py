@@ -122,8 +122,8 @@ EXAMPLES = {
         _AUTOENCODER_SITES,
     ),
     "bigan": Example(
-        {"event_shape": (6,), "latent_dim": 2, "hidden": (8,), "bounded": True},
-        {"x": torch.eye(5, 6)},
+        {"event_shape": (6,), "latent_dim": 2, "hidden": (8,)},
+        {"x": 2 * torch.eye(5, 6)},
         _AUTOENCODER_SITES,
     ),
     "info_gan": Example(
@@ -134,7 +134,7 @@ EXAMPLES = {
     "symbol_gan": Example(
         {"length": 6, "symbols": 4, "latent_dim": 2, "width": 4, "blocks": 1, "kernel": 3},
         {"x": torch.arange(30).reshape(5, 6) % 4},
-        _AUTOENCODER_SITES,
+        {"z": ("data",), "v": ("data",), "x": ("data",)},
     ),
     "vae_gan": Example(
         {"event_shape": (6,), "latent_dim": 2, "hidden": (8,)}, {"x": torch.eye(5, 6)}, _AUTOENCODER_SITES

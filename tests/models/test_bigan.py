@@ -3,10 +3,12 @@
 from functools import partial
 
 import numpy as np
+import pytest
 import torch
 
 import ppl_genmodels as ppl
 from ppl_genmodels import inference
+from ppl_genmodels.errors import OptionError
 from ppl_genmodels.models import BiGAN
 
 NOISE = 0.3
@@ -55,3 +57,18 @@ def test_images_pass_through_convolutions():
     x = torch.rand(20, 1, 6, 5)
     found = ppl.fit(program, x, steps=2, compile="trace", progress=False)
     assert found.reconstruct(x)["x"].shape == x.shape == program.generate(20).shape
+
+
+def test_grey_levels_have_means_between_0_and_1_and_noise_starts_as_asked():
+    grey = torch.rand(20, 1, 6, 5)
+    assert BiGAN.options_for({"x": grey.numpy()}) == {"event_shape": (1, 6, 5), "bounded": True}
+    torch.manual_seed(0)
+    program = BiGAN(event_shape=(1, 6, 5), latent_dim=2, hidden=(8,), channels=(3, 4), bounded=True, scale=0.02)
+    with torch.no_grad():
+        program.decoder[0].layers[-1].bias.fill_(20.0)
+    means = program.generate(100)
+    assert means.min() > 0.99
+    assert means.max() <= 1
+    assert program.likelihood.scale.item() == pytest.approx(0.02)
+    with pytest.raises(OptionError, match="scale=0, expected a positive number"):
+        BiGAN(event_shape=(2,), latent_dim=1, scale=0)

@@ -136,3 +136,16 @@ def test_what_cannot_be_is_refused():
         GAN(event_shape=(2,)).model(torch.zeros(3, 2), torch.zeros(3, dtype=torch.long))
     with pytest.raises(DataError, match="'x' has shape \\(3, 4\\), expected"):
         GAN(event_shape=(2,)).model(torch.zeros(3, 4))
+
+
+def test_values_between_0_and_1_bound_what_is_generated():
+    grey = torch.rand(20, 1, 4, 4)
+    assert GAN.options_for({"x": grey.numpy()})["bounded"]
+    assert not GAN.options_for({"x": 2 * grey.numpy() - 1})["bounded"]
+    torch.manual_seed(0)
+    program = GAN(event_shape=(1, 4, 4), channels=(3,), bounded=True)
+    with torch.no_grad():
+        program.generator[0].layers[-1].bias.fill_(-20.0)
+    made = program.generate(100)
+    assert made.min() >= 0
+    assert made.max() < 0.01
