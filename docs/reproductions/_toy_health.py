@@ -31,7 +31,7 @@ EVERY, LOOKS = 100, 2000
 FINAL = 20_000
 COVERED, QUALITY, WANDERS, AWAY, NEARER = 0.9, 0.3, 0.3, 0.1, 0.9
 """What the truth is told by; see :func:`truth`."""
-KINDS = ("collapse", "critic wins", "cycles")
+KINDS = ("collapse", "critic wins", "astray", "cycles")
 MONITORS = ("modes unknown", "modes given")
 
 
@@ -131,7 +131,8 @@ def truth(toy: Modes, held: int, quality: float, looks: Sequence[Tensor]) -> lis
     - cycles: over the later half samples go from mode to mode: from one look to the next, the share that changes its
       nearest mode is 0.3 on average;
     - critic wins: at the end less than a tenth of the samples is at a mode, and samples are not nearer to the data, by
-      a tenth, than half way, without going from mode to mode.
+      a tenth, than half way, without going from mode to mode;
+    - astray: at the end less than a tenth of the samples is at a mode, and the critic has not won.
     """
     half = looks[len(looks) // 2 - 1 :]
     exact = toy.sample(LOOKS, 0)
@@ -142,6 +143,7 @@ def truth(toy: Modes, held: int, quality: float, looks: Sequence[Tensor]) -> lis
         "critic wins": quality < AWAY and end > NEARER * middle and not cycles,
         "cycles": cycles,
     }
+    found["astray"] = quality < AWAY and not found["critic wins"]
     return [kind for kind in KINDS if found[kind]]
 
 

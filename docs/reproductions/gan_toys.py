@@ -250,8 +250,8 @@ told by {FINAL:,} samples at the end and by looks on the way, of which the monit
 *Collapse*: fewer than {100 * COVERED:.0f} % of the modes hold {MISSING:g} of their even share or more. *Cycles*: over
 the later half, {100 * WANDERS:.0f} % of the samples change their mode from one look to the next, 100 steps on. *Critic
 wins*: less than {100 * AWAY:.0f} % of the samples is at a mode, and they are not nearer to the data than half way
-through, without cycles. A game has failed when any of these is so, or less than {100 * QUALITY:.0f} % of its samples
-are at a mode (modes are wider here, 0.1 and 0.075).
+through, without cycles. *Astray*: as few are, and the critic has not won. A game has failed when any of these is so, or
+less than {100 * QUALITY:.0f} % of its samples are at a mode (modes are wider here, 0.1 and 0.075).
 
 {sum(map(has_failed, games))} of the {len(games)} games failed ({_counts(kinds)}); of the {len(wasserstein)} of WGAN-GP
 {sum(map(has_failed, wasserstein))}. Precision is the share of warned games that failed, recall the share of failed

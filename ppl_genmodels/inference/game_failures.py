@@ -1,4 +1,4 @@
-"""When a game has failed: the critic wins, the generator collapses, or the game cycles.
+"""When a game has failed: the critic wins, the generator collapses or stays away from the data, or the game cycles.
 
 Convention of this module: measures are in the order of training, one mapping for each time that they were taken; what
 is said of a failure is one sentence with its remedy.
@@ -26,6 +26,8 @@ NARROW = 0.05
 """Share of the data's variance below which samples are one point."""
 HALF = 0.5
 """Duplicates above it, and coverage below it at such a precision, are a collapse."""
+LOST, NEARER = 0.2, 0.02
+"""Precision and coverage below which samples are away from the data, and by how much they rise where it changes."""
 MISSING = 0.9
 """Share of the data's modes below which some are missing."""
 WIDE = {"course": 0.2, "spread": 0.4}
@@ -42,6 +44,8 @@ def game_failures(measured: Measures, patience: int) -> dict[str, str]:
       vanished, or the program does not move;
     - ``collapse``: throughout them samples have no variance, or are copies of one another, or lie where data lie and
       leave half of the data without a sample near them, or miss modes, and it does not become better;
+    - ``astray``: throughout twice as many samples hardly ever lie where data lie, and come no nearer,
+      and the critic has not won;
     - ``cycles``: over the later half of all, 16 at least, the samples' mean or their spread goes up and down through
       its middle four times or more, and does not settle.
 
@@ -57,9 +61,11 @@ def game_failures(measured: Measures, patience: int) -> dict[str, str]:
         >>> list(found)
         ['critic wins']
     """
+    wins = _critic_wins(measured, patience)
     found = {
-        "critic wins": _critic_wins(measured, patience),
+        "critic wins": wins,
         "collapse": _collapse(measured, patience),
+        "astray": "" if wins else _astray(measured, 2 * patience),
         "cycles": _cycles(measured),
     }
     return {name: sentence for name, sentence in found.items() if sentence}
@@ -108,10 +114,33 @@ def _collapse(measured: Measures, patience: int) -> str:
     return ""
 
 
+def _astray(measured: Measures, patience: int) -> str:
+    if len(measured) < patience:
+        return ""
+    shares = [_series(measured, name, patience) for name in ("precision", "coverage")]
+    if not all(share.max() < LOST and _gain(share) < NEARER for share in shares):
+        return ""
+    return (
+        f"the samples stay away from the data: {100 * shares[0][-1]:.0f} % of them lie where data lie. Remedy: a "
+        f"larger generator, a higher learning rate where nothing moves, or a lower one where it jumps."
+    )
+
+
 def _rises(values: Values) -> bool:
     """Whether the later values are above the earlier ones by a tenth; means, since single measures are noisy."""
-    earlier, later = (part.mean() for part in np.array_split(values, 2))
-    return bool(later > 1.1 * max(earlier, 0.01))
+    earlier, later = _halves(values)
+    return later > 1.1 * max(earlier, 0.01)
+
+
+def _gain(values: Values) -> float:
+    earlier, later = _halves(values)
+    return later - earlier
+
+
+def _halves(values: Values) -> tuple[float, float]:
+    """The means of the earlier and of the later ones."""
+    earlier, later = (float(part.mean()) for part in np.array_split(values, 2))
+    return earlier, later
 
 
 def _cycles(measured: Measures) -> str:

@@ -35,7 +35,7 @@ class GameWarning(UserWarning):
 
 
 class GameHealth(Callback):
-    r"""Measures the games of a fit, and warns when the critic wins, the generator collapses, or the game cycles.
+    r"""Measures the games of a fit, and warns when the critic wins, the samples collapse or stay away, or all cycles.
 
     Each failure of each game is warned of once, when it is first found; a game may recover, and ``present`` says how it
     stood at the last measures. Columns of the history are, for each game:

@@ -44,8 +44,8 @@ class AdversarialAutoencoder(Autoencoder, Adversary):
         channels: Of the encoder's convolutions, for images; the decoder has them in reverse.
         likelihood: As :class:`~ppl_genmodels.models.VAE` has it.
         levels: As there.
-        weight: Of the divergence, :math:`w`. The log-likelihood is a sum over all values of a datum: the more values there
-            are the greater a weight fills the prior, and the less codes then tell of the data.
+        weight: Of the divergence, :math:`w`. The log-likelihood is a sum over all values of a datum: images need
+            a greater weight than vectors do; the greater it is, the less codes tell of the data.
         divergence: As :class:`~ppl_genmodels.models.GAN` has it, and so are the others.
         gradient_penalty: As there.
         critic_steps: As there.

@@ -240,6 +240,17 @@ def series(**columns):
     return [dict(zip(columns, values, strict=True)) for values in zip(*columns.values(), strict=True)]
 
 
+def test_samples_that_stay_away_are_told_and_those_that_come_nearer_are_let_be():
+    away = series(precision=[0.05, 0.0, 0.02, 0.04] * 6, coverage=[0.01] * 24)
+    assert list(game_failures(away, 10)) == ["astray"]
+    assert "2 % of them lie where data lie" in game_failures(away[:-1], 10)["astray"]
+    assert not game_failures(away[:19], 10)
+    nearer = series(precision=[0.005 * step for step in range(24)], coverage=[0.01] * 24)
+    there = series(precision=[0.3] * 24, coverage=[0.01] * 24)
+    assert not game_failures(nearer, 10)
+    assert not game_failures(there, 10)
+
+
 def test_a_game_that_settles_does_not_cycle_and_one_that_becomes_better_does_not_collapse():
     turns = [math.cos(0.8 * number) for number in range(60)]
     settling = [0.9**number * value for number, value in enumerate(turns)]

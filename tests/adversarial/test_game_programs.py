@@ -221,7 +221,7 @@ def test_a_vae_gan_reconstructs_and_generates():
     x = circle @ torch.randn(2, 6, generator=generator) + 0.05 * torch.randn(1200, 6, generator=generator)
     torch.manual_seed(0)
     program = VAEGAN((6,), latent_dim=2, hidden=(32, 32), critic_rate=1e-3)
-    fitted(program, x[:1000], 500, 1e-3, "trace")
+    fitted(program, x[:1000], 400, 1e-3, "trace")
     held = x[1000:]
     error = (program.reconstruct(held) - held).square().mean() / held.var(0).mean()
     assert error < 0.3
