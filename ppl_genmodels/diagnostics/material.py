@@ -121,7 +121,7 @@ class Material:
         name = observed_site(self.fitted)
         if self.data is None:
             return None
-        if not self.infers or not self.fitted.structure.latent:
+        if not self.infers or not self.fitted.structure.latent or not self.fitted.structure.observed:
             arrays = self.data.arrays()
             array = next(iter(arrays.values())) if len(arrays) == 1 else arrays.get(name)
             return None if array is None else site_values(self.fitted, name, array)

@@ -80,6 +80,12 @@ def _inferred(m: Material) -> bool:
     return m.data is not None and bool(m.fitted.structure.latent) and m.infers
 
 
+def _has_evidence(m: Material) -> bool:
+    """Not where data enter by a critic alone."""
+    by_critic = any(str(name).startswith("adversarial[") for name in m.fitted.history)
+    return _inferred(m) and (bool(m.fitted.structure.observed) or not by_critic)
+
+
 def _many_local(m: Material) -> bool:
     few = m.rows < FEWEST_ROWS and bool(m.global_latents)
     return m.data is not None and bool(m.local_latents) and not few and m.infers
@@ -270,7 +276,7 @@ SECTIONS = (
         "k-hat",
         "Below 0.7 the guide is near enough to the posterior for importance weighting to correct "
         "it; above, its draws stand for themselves only.",
-        _inferred,
+        _has_evidence,
         lambda m: describe_khat(m.posterior),
         lambda m: plot_khat(m.posterior),
     ),

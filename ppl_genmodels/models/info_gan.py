@@ -21,7 +21,7 @@ from ppl_genmodels.models.adversarial_autoencoder import encoder_of
 from ppl_genmodels.models.adversary import Adversary
 from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import check_dtype, check_index, check_rows, data_array
-from ppl_genmodels.models.gan import generator_of
+from ppl_genmodels.models.gan import generator_of, is_bounded
 from ppl_genmodels.models.vae import SMALLEST_SCALE
 from ppl_genmodels.networks import Critic
 from ppl_genmodels.networks.sizes import check_event_shape, check_size
@@ -50,6 +50,7 @@ class InfoGAN(Adversary):
         hidden: Widths of the hidden layers of the critic and, for vectors, of the recognition and in reverse the
             generator.
         channels: Of the convolutions of critic and recognition, for images; the generator has them in reverse.
+        bounded: Whether values lie between 0 and 1, such as grey levels: the generator then ends in a sigmoid.
         weight: Of the mutual information, :math:`w`.
         divergence: As :class:`~ppl_genmodels.models.GAN` has it, and so are the others.
         gradient_penalty: As there.
@@ -86,6 +87,7 @@ class InfoGAN(Adversary):
         latent_dim: int = 16,
         hidden: Sequence[int] = (128, 128),
         channels: Sequence[int] = (32, 64),
+        bounded: bool = False,
         weight: float = 1.0,
         divergence: str = "nonsaturating",
         gradient_penalty: float | None = None,
@@ -101,7 +103,7 @@ class InfoGAN(Adversary):
         more = 0 if continuous is None else check_size("InfoGAN", "continuous", continuous)
         self.codes = ("c", "u") if more else ("c",)
         inputs = size + self.categories + more
-        self.generator = generator_of("InfoGAN", inputs, self.event_shape, hidden, channels)
+        self.generator = generator_of("InfoGAN", inputs, self.event_shape, hidden, channels, bounded)
         self.encoder = encoder_of("InfoGAN", self.event_shape, self.categories + 2 * more, hidden, channels)
         critic = Critic(self.event_shape, hidden, channels)
         self.keep_critic(critic, divergence, gradient_penalty, critic_steps, critic_rate)
@@ -112,13 +114,14 @@ class InfoGAN(Adversary):
 
     @classmethod
     def options_for(cls, data: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """``event_shape``, read off the array ``x``.
+        """``event_shape`` and ``bounded``, read off the array ``x``.
 
         Raises:
             UnknownNameError: When the data have no array ``x``.
             DataError: When it is empty.
         """
-        return {"event_shape": data_array(data, "x", "InfoGAN").shape[1:]}
+        x = data_array(data, "x", "InfoGAN")
+        return {"event_shape": x.shape[1:], "bounded": is_bounded(x)}
 
     def default_objective(self) -> Objective:
         """The weighted information of the codes, less the divergence of what is generated from the data."""

@@ -10,7 +10,6 @@ from dataclasses import dataclass, fields, replace
 
 from torch import Tensor
 
-from ppl_genmodels.handlers.estimator import for_gradient
 from ppl_genmodels.objectives import Objective
 from ppl_genmodels.objectives.player import Player
 from ppl_genmodels.objectives.run import Run
@@ -27,9 +26,8 @@ class SymbolPlayer(Player):
     """A critic that sees symbols as vectors over their kinds."""
 
     def sides(self, run: Run) -> Sides:
-        """What it is to tell apart; draws are relaxed where no gradient is taken too, so that both players see them."""
-        with for_gradient():
-            symbols = super().sides(run).first[0]
+        """What it is to tell apart."""
+        symbols = super().sides(run).first[0]
         prior = {**run.prior.nodes, **run.prior.deterministic}
         drawn = prior[VECTORS]["value"]
         drawn = drawn.reshape(*symbols.shape, drawn.shape[-1])

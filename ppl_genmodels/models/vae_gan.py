@@ -14,17 +14,16 @@ import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.nn.functional import batch_norm, leaky_relu, softplus
+from torch.nn.functional import batch_norm, softplus
 
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.models.adversarial_autoencoder import encoder_of
 from ppl_genmodels.models.adversary import Adversary
 from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import check_dtype, check_rows, data_array, missing_data
-from ppl_genmodels.models.gan import generator_of
+from ppl_genmodels.models.gan import generator_of, is_bounded
 from ppl_genmodels.models.vae import SMALLEST_SCALE
 from ppl_genmodels.networks import Critic
-from ppl_genmodels.networks.critic import SLOPE
 from ppl_genmodels.networks.sizes import check_event_shape, check_size
 from ppl_genmodels.objectives import Objective, feature_log_lik, kl
 
@@ -52,6 +51,7 @@ class VAEGAN(Adversary):
         latent_dim: Length of ``z``.
         hidden: Widths of the hidden layers of the critic, and, for vectors, of the encoder and in reverse the decoder.
         channels: Of the convolutions of critic and encoder, for images; the decoder has them in reverse.
+        bounded: Whether values lie between 0 and 1, such as grey levels: the decoder then ends in a sigmoid.
         weight: Of the divergence, :math:`w`; the paper's :math:`\gamma` is one over it.
         divergence: As :class:`~ppl_genmodels.models.GAN` has it, and so are the others.
         gradient_penalty: As there.
@@ -83,6 +83,7 @@ class VAEGAN(Adversary):
         latent_dim: int,
         hidden: Sequence[int] = (128, 128),
         channels: Sequence[int] = (32, 64),
+        bounded: bool = False,
         weight: float = 10.0,
         divergence: str = "nonsaturating",
         gradient_penalty: float | None = None,
@@ -95,7 +96,7 @@ class VAEGAN(Adversary):
         self.event_shape, self.weight = check_event_shape("VAEGAN", event_shape), weight
         size = check_size("VAEGAN", "latent_dim", latent_dim)
         self.encoder = encoder_of("VAEGAN", self.event_shape, 2 * size, hidden, channels)
-        self.decoder = generator_of("VAEGAN", size, self.event_shape, hidden, channels)
+        self.decoder = generator_of("VAEGAN", size, self.event_shape, hidden, channels, bounded)
         critic = Critic(self.event_shape, hidden, channels)
         self.keep_critic(critic, divergence, gradient_penalty, critic_steps, critic_rate)
         self.register_buffer("prior_loc", torch.zeros(size), persistent=False)
@@ -103,13 +104,14 @@ class VAEGAN(Adversary):
 
     @classmethod
     def options_for(cls, data: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        """``event_shape``, read off the array ``x``.
+        """``event_shape`` and ``bounded``, read off the array ``x``.
 
         Raises:
             UnknownNameError: When the data have no array ``x``.
             DataError: When it is empty.
         """
-        return {"event_shape": data_array(data, "x", "VAEGAN").shape[1:]}
+        x = data_array(data, "x", "VAEGAN")
+        return {"event_shape": x.shape[1:], "bounded": is_bounded(x)}
 
     def default_objective(self) -> Objective:
         """The features' log-likelihood, less the codes' divergence from the prior and the weighted one of draws."""
@@ -159,9 +161,7 @@ class VAEGAN(Adversary):
         Returns:
             Shape (rows, features).
         """
-        convolutions = self.critic.convolutions
-        seen = x if convolutions is None else leaky_relu(convolutions(x), SLOPE)
-        return batch_norm(self.critic.perceptron.layers[:-1](seen), None, None, training=True)
+        return batch_norm(self.critic.features(x), None, None, training=True)
 
     @torch.no_grad()
     def generate(self, rows: int) -> Tensor:

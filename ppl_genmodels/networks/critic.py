@@ -80,9 +80,19 @@ class Critic(nn.Module):
             x: Data, ``(rows, *event_shape)``.
             beside: Labels, ``(rows,)``, or vectors, ``(rows, beside)``.
         """
+        scores: Tensor = self.perceptron.layers[-1](self.features(x, beside)).squeeze(-1)
+        return scores
+
+    def features(self, x: Tensor, beside: Tensor | None = None) -> Tensor:
+        """What the last hidden layer makes of them, ``(rows, features)``.
+
+        Args:
+            x: As in :meth:`forward`.
+            beside: As in :meth:`forward`.
+        """
         if self.convolutions is not None:
             x = leaky_relu(self.convolutions(x), SLOPE)
         if beside is not None:
             x = torch.cat([x, beside if self.classes is None else self.one_hot[beside]], -1)
-        scores: Tensor = self.perceptron(x).squeeze(-1)
-        return scores
+        found: Tensor = self.perceptron.layers[:-1](x)
+        return found

@@ -13,6 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from ppl_genmodels.errors import ProgramError
+from ppl_genmodels.handlers.estimator import for_gradient
 from ppl_genmodels.objectives.divergences import Divergence
 from ppl_genmodels.objectives.past_samples import PastSamples
 from ppl_genmodels.objectives.run import Run
@@ -61,8 +62,9 @@ class Player:
         return found.reshape(run.num_particles, -1)
 
     def sides(self, run: Run) -> Sides:
-        """What it is to tell apart."""
-        return two_sides(run, self.sites, called("adversarial", self.sites))
+        """What it is to tell apart; draws are relaxed where the program's are, also where no gradient is taken."""
+        with for_gradient():
+            return two_sides(run, self.sites, called("adversarial", self.sites))
 
     def scores(self, sides: Sides) -> tuple[Tensor, Tensor]:
         """In one pass for both sides, so that a critic that normalizes its batch sees them alike."""

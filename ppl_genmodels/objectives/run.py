@@ -108,7 +108,8 @@ class Run:
 
     @cached_property
     def _data_frame(self) -> CondIndepStackFrame | None:
-        for node in self._any_trace.nodes.values():
+        traced = self._any_trace
+        for node in (*traced.nodes.values(), *traced.deterministic.values()):
             for frame in node["cond_indep_stack"]:
                 if frame.vectorized and frame.name == self.structure.data_plate:
                     return frame

@@ -7,8 +7,10 @@ Convention of this module: values have the particles and the rows in one dim, th
 from __future__ import annotations
 
 import inspect
+from functools import partial
 from typing import Any, NamedTuple
 
+from pyro.poutine.messenger import unwrap
 from torch import Tensor
 
 from ppl_genmodels.errors import ProgramError, UnknownNameError
@@ -54,8 +56,10 @@ def two_sides(run: Run, sites: tuple[str, ...], where: str) -> Sides:
 
 def arguments(run: Run) -> dict[str, Tensor]:
     """The data of a run by the names of the model's arguments."""
+    model = run.program._model
+    inner = model if type(model) is partial else unwrap(model)  # a user's partial is none of a handler's
     try:
-        bound = inspect.signature(run.program._model).bind(*run.args, **run.kwargs).arguments
+        bound = inspect.signature(inner).bind(*run.args, **run.kwargs).arguments
     except (TypeError, ValueError):
         bound = run.kwargs
     return {name: value for name, value in bound.items() if isinstance(value, Tensor)}

@@ -154,7 +154,11 @@ class Fitted:
 
         Returns:
             For each observed site a tensor (*plates, *event).
+
+        Raises:
+            ProgramError: When data enter by a critic alone.
         """
+        self._check_observes()
         program, rows = self._for(data)
         return reconstruct(program, rows, num_samples, compile=self._compile)
 
@@ -169,7 +173,11 @@ class Fitted:
 
         Returns:
             Shape (rows,); shape () for all rows together when they share latent sites.
+
+        Raises:
+            ProgramError: When data enter by a critic alone.
         """
+        self._check_observes()
         program, rows = self._for(data)
         return log_evidence(program, rows, num_particles, _seed(seed), progress, self._compile)
 
@@ -237,6 +245,18 @@ class Fitted:
                 f"program with a guide, such as models.BiGAN in the place of models.GAN, infers and reconstructs."
             )
 
+    def _check_observes(self) -> None:
+        """Refuses to price data that have no density in the program."""
+        if self._is_game and not self.structure.observed and self._program.guide is not None:
+            raise ProgramError(
+                "the program observes no site: its critic alone sees data, so that they have no density. Remedy: "
+                "sample(n), infer(data), and the program's own methods, such as reconstruct of models.VAEGAN."
+            )
+
+    @property
+    def _is_game(self) -> bool:
+        return any(name.startswith("adversarial[") for name in self.history.columns)
+
     def _facts(self) -> dict[str, str]:
         metrics = self.card["metrics"]
         facts = {
@@ -247,8 +267,7 @@ class Fitted:
         }
         if self.card.get("gradients"):
             facts["gradient"] = summarised(self.card["gradients"])
-        is_game = any(name.startswith("adversarial[") for name in self.history.columns)
-        unit = "" if is_game else " nats per datum"  # a game's divergence may be a distance or a share
+        unit = "" if self._is_game else " nats per datum"  # a game's divergence may be a distance or a share
         for name, shown in (("objective", "in training"), ("validation", "in validation")):
             if metrics.get(name) is not None:
                 facts[shown] = f"{metrics[name]:.4g}{unit}"

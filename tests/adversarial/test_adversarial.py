@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 import ppl_genmodels as ppl
-from ppl_genmodels import inference
+from ppl_genmodels import handlers, inference
 from ppl_genmodels import objectives as obj
 from ppl_genmodels.errors import OptionError, ProgramError, UnknownNameError
 from ppl_genmodels.objectives.two_sides import two_sides
@@ -198,3 +198,35 @@ def test_what_cannot_be_is_refused():
     wide = nn.Linear(2, 3)
     with pytest.raises(ProgramError, match=r"the critic gave scores of shape \(10, 3\) for 10 values"):
         obj.adversarial("x", wide).loss(Generator(), data(5))
+
+
+class Kinds(nn.Module):
+    """A program that draws one of three kinds for each row."""
+
+    def __init__(self):
+        super().__init__()
+        self.logits = nn.Parameter(torch.zeros(3))
+
+    def model(self, x=None):
+        with pyro.plate("data", 1 if x is None else len(x)):
+            return pyro.sample("x", dist.OneHotCategorical(logits=self.logits))
+
+
+def test_both_players_see_relaxed_draws():
+    seen = []
+
+    class Watching(nn.Linear):
+        def forward(self, x):
+            seen.append(x.detach())
+            return super().forward(x)
+
+    program = handlers.gumbel_softmax(Kinds(), temperature=0.5)
+    term = obj.adversarial("x", Watching(3, 1))
+    x = torch.eye(3)[torch.arange(60) % 3]
+    (game,) = term.games
+    (-term).loss(program, x).backward()
+    game.objective.loss(program, x).backward()
+    of_program, of_critic = (((values[60:] > 0.01) & (values[60:] < 0.99)).any() for values in seen)
+    assert of_program
+    assert of_critic
+    assert all(torch.equal(values[:60], x) for values in seen)

@@ -63,6 +63,16 @@ class Clusters:
             pyro.sample("c", dist.Categorical(logits=dist.Normal(self.PLACES, 1.0).log_prob(x.unsqueeze(-1))))
 
 
+def test_a_program_whose_critic_alone_sees_data_tells_no_evidence(tmp_path):
+    found = fitted(VAEGAN((6,), 2, hidden=(8,)), torch.rand(60, 6), steps=2, rate=1e-3)
+    for ask in (found.log_evidence, found.reconstruct):
+        with pytest.raises(ProgramError, match="the program observes no site"):
+            ask(torch.rand(10, 6))
+    page = found.report(tmp_path, data=torch.rand(40, 6)).read_text()
+    assert "Latent map" in page
+    assert "k-hat" not in page
+
+
 def test_the_information_of_a_gaussian_channel_is_its_capacity():
     rows, channel = 4000, Channel()
     term = obj.mutual_information("c", "x", channel.recognition)

@@ -122,8 +122,8 @@ EXAMPLES = {
         _AUTOENCODER_SITES,
     ),
     "bigan": Example(
-        {"event_shape": (6,), "latent_dim": 2, "hidden": (8,)},
-        {"x": 2 * torch.eye(5, 6)},
+        {"event_shape": (6,), "latent_dim": 2, "hidden": (8,), "bounded": True},
+        {"x": torch.eye(5, 6)},
         _AUTOENCODER_SITES,
     ),
     "info_gan": Example(
@@ -137,7 +137,9 @@ EXAMPLES = {
         {"z": ("data",), "v": ("data",), "x": ("data",)},
     ),
     "vae_gan": Example(
-        {"event_shape": (6,), "latent_dim": 2, "hidden": (8,)}, {"x": torch.eye(5, 6)}, _AUTOENCODER_SITES
+        {"event_shape": (6,), "latent_dim": 2, "hidden": (8,), "bounded": True},
+        {"x": torch.eye(5, 6)},
+        _AUTOENCODER_SITES,
     ),
     "cycle_gan": Example(
         {"x_dim": 3, "y_dim": 2, "hidden": (8,)},
@@ -323,7 +325,7 @@ def test_bad_options_are_refused_by_name(name, example):
     with pytest.raises(UnknownNameError, match=f"no option 'colour' of program '{name}'"):
         catalogue.build(name, **example.options, colour="red")
     for option, value in example.options.items():
-        if isinstance(value, int):
+        if isinstance(value, int) and not isinstance(value, bool):
             with pytest.raises(OptionError, match=f"{option}=0, expected a positive integer"):
                 catalogue.build(name, **(example.options | {option: 0}))
         without = {k: v for k, v in example.options.items() if k != option}
