@@ -147,10 +147,10 @@ class Returned:
     at_random: Tensor
 
 
-def returned(fitted: ppl.Fitted, x: Tensor, classifier: Classifier) -> Returned:
-    """Reconstructions from one draw of each code."""
+def returned(fitted: ppl.Fitted, x: Tensor, given: Tensor, classifier: Classifier) -> Returned:
+    """Reconstructions of images from one draw of each code, of what the program is given of them."""
     torch.manual_seed(0)
-    images = torch.cat([fitted.reconstruct(part, 1)["x"] for part in x.split(AT_ONCE)]).clamp(0, 1)
+    images = torch.cat([fitted.reconstruct(part, 1)["x"] for part in given.split(AT_ONCE)]).clamp(0, 1)
     label, expected = (classifier.probabilities(each).argmax(-1) for each in (images, x))
     errors = [(each - x).square().flatten(1).mean(1) for each in (images, images.roll(1, 0))]
     return Returned(images, label == expected, *errors)

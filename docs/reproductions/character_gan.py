@@ -34,7 +34,7 @@ OUTPUTS: dict[str, dict[str, Any]] = {
     "gumbel": {"output": "gumbel", "temperature": 1.0, "last_temperature": 0.5},
 }
 CALLED = {"softmax": "softmax", "gumbel": "Gumbel-Softmax"}
-STEPS, EVERY, BATCH_SIZE = 2500, 100, 64
+STEPS, EVERY, BATCH_SIZE = 1800, 100, 64
 RATE, CRITIC_RATE, CRITIC_STEPS = 5e-4, 1e-3, 5
 DECAY = 0.99
 """Of the average of the generator's weights."""
