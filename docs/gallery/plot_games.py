@@ -36,7 +36,7 @@ def adam(rate):
 # ---------
 #
 # Eight modes on a ring. In the first game, the original one, a critic that learns thirty times faster than the program
-# soon leaves it no gradient. In the second the critic tells how far samples are to go. ``GameHealth`` measures both
+# soon leaves the samples on two of the modes. In the second the critic tells how far samples are to go. ``GameHealth`` measures both
 # every 50 steps, and knows what a mode is; where a game fails it warns, with a remedy.
 
 STEPS = 2000
@@ -44,7 +44,7 @@ games = {
     "minimax, fast critic": (3e-4, {"divergence": "minimax", "critic_rate": 1e-2}),
     "Wasserstein": (
         2e-3,
-        {"divergence": "wasserstein", "gradient_penalty": 1.0, "critic_steps": 3, "critic_rate": 2e-3},
+        {"divergence": "wasserstein", "gradient_penalty": 0.1, "critic_steps": 3, "critic_rate": 2e-3},
     ),
 }
 fitted, health = {}, {}
