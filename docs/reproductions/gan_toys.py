@@ -50,7 +50,7 @@ LATENT, HIDDEN, PENALTY, CRITIC_STEPS = 2, (128, 128, 128), 0.1, 3
 RATE, CRITIC_RATE, STEADY, AVERAGE = 1.5e-3, 2e-3, 0.3, 0.99
 """Both rates stay as they are for a share of the steps, and then fall to nothing as a cosine does."""
 DRAWN, COMPARED, AIM = 50_000, 2000, 0.9
-GAMES, FIRST = 50, 1000
+GAMES, FIRST = 50, 2000
 """Games of the monitor, and the seed of the first."""
 
 Fits = Mapping[str, Sequence[Mapping[str, Any]]]

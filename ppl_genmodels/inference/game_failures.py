@@ -11,6 +11,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
+from ppl_genmodels.inference.game_measures import NEIGHBOURS
+
 __all__ = ["game_failures"]
 
 Measures = Sequence[Mapping[str, float]]
@@ -25,7 +27,7 @@ STILL = 1e-6
 NARROW = 0.05
 """Share of the data's variance below which samples are one point."""
 HALF = 0.5
-"""Duplicates above it, and coverage below it at such a precision, are a collapse."""
+"""Duplicates above it are a collapse, and coverage below that share of what samples spread evenly would have."""
 LOST, NEARER = 0.2, 0.02
 """Precision and coverage below which samples are away from the data, and by how much they rise where it changes."""
 MISSING = 0.9
@@ -42,8 +44,9 @@ def game_failures(measured: Measures, patience: int) -> dict[str, str]:
 
     - ``critic wins``: throughout the last measures it tells the sides apart, and the gradient for the program has
       vanished, or the program does not move;
-    - ``collapse``: throughout them samples have no variance, or are copies of one another, or lie where data lie and
-      leave half of the data without a sample near them, or miss modes, and it does not become better;
+    - ``collapse``: throughout them samples have no variance, or are copies of one another, or have less than half
+      of the data near them that as many near data would have if they were spread evenly, or miss modes, and it does
+      not become better;
     - ``astray``: throughout twice as many samples hardly ever lie where data lie, and come no nearer,
       and the critic has not won;
     - ``cycles``: over the later half of all, 16 at least, the samples' mean or their spread goes up and down through
@@ -109,7 +112,8 @@ def _collapse(measured: Measures, patience: int) -> str:
         return f"the samples collapse: {100 * duplicates[-1]:.0f} % of them are copies of another. {remedy}"
     if (modes < MISSING * all_modes).all() and not _rises(modes):
         return f"the samples collapse: they are of {modes[-1]:.0f} of the {all_modes[-1]:.0f} modes. {remedy}"
-    if coverage.max() < HALF and precision.min() > HALF and not _rises(coverage):
+    even = 1 - np.exp(-NEIGHBOURS * precision)  # a neighbourhood holds so many data, and that share of samples
+    if (coverage < HALF * even).all() and not _rises(coverage):
         return f"the samples collapse: {100 * coverage[-1]:.0f} % of the data have one near them. {remedy}"
     return ""
 

@@ -245,10 +245,18 @@ def test_samples_that_stay_away_are_told_and_those_that_come_nearer_are_let_be()
     assert list(game_failures(away, 10)) == ["astray"]
     assert "2 % of them lie where data lie" in game_failures(away[:-1], 10)["astray"]
     assert not game_failures(away[:19], 10)
-    nearer = series(precision=[0.005 * step for step in range(24)], coverage=[0.01] * 24)
-    there = series(precision=[0.3] * 24, coverage=[0.01] * 24)
+    nearer = series(precision=[0.005 * step for step in range(24)], coverage=[0.008 * step for step in range(24)])
+    there = series(precision=[0.3] * 24, coverage=[0.6] * 24)
     assert not game_failures(nearer, 10)
     assert not game_failures(there, 10)
+
+
+def test_few_samples_near_data_are_no_collapse_where_they_lie_evenly():
+    """With five neighbours a share p of the samples near data covers 1 - exp(-5 p) of them, spread evenly."""
+    even = 1 - math.exp(-5 * 0.2)
+    for share, failures in ((0.4, ["collapse"]), (0.6, [])):
+        found = game_failures(series(precision=[0.2] * 5, coverage=[share * even] * 5), 5)
+        assert list(found) == failures
 
 
 def test_a_game_that_settles_does_not_cycle_and_one_that_becomes_better_does_not_collapse():
