@@ -36,8 +36,8 @@ def adam(rate):
 # ---------
 #
 # Eight modes on a ring. In the first game, the original one, a critic that learns thirty times faster than the program
-# soon leaves the samples on two of the modes. In the second the critic tells how far samples are to go. ``GameHealth`` measures both
-# every 50 steps, and knows what a mode is; where a game fails it warns, with a remedy.
+# soon leaves the samples on two of the modes. In the second the critic tells how far samples are to go. ``GameHealth``
+# measures both every 50 steps, and knows what a mode is; where a game fails it warns, with a remedy.
 
 STEPS = 2000
 games = {
