@@ -277,7 +277,8 @@ def missed(games: Sequence[Mapping[str, Any]]) -> str:
     nearly = sum(game["covered"] >= NEARLY for game in found)
     return (
         f"of the {len(found)} failed games that neither monitor ever warned of, {nearly} hold "
-        f"{100 * NEARLY:.0f} % of the modes or more. A measure looks at 512 samples, in which a mode counts that has one."
+        f"{100 * NEARLY:.0f} % of the modes or more. A measure looks at 512 samples, and a mode that has one of them "
+        f"counts."
     )
 
 
