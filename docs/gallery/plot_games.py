@@ -44,7 +44,7 @@ games = {
     "minimax, fast critic": (3e-4, {"divergence": "minimax", "critic_rate": 1e-2}),
     "Wasserstein": (
         2e-3,
-        {"divergence": "wasserstein", "gradient_penalty": 0.1, "critic_steps": 3, "critic_rate": 2e-3},
+        {"divergence": "wasserstein", "gradient_penalty": 1.0, "critic_steps": 3, "critic_rate": 2e-3},
     ),
 }
 fitted, health = {}, {}
