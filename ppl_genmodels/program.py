@@ -85,7 +85,7 @@ class Program(nn.Module):
         self.remembered = nn.ModuleList()
         """What handlers remember from step to step of training; checkpoints keep it, saved programs do not."""
         self.critics = nn.ModuleList()
-        """The other players of adversarial terms, and what they remember; checkpoints keep them, saved programs do not."""
+        """The other players of games, and what they remember; checkpoints keep them, saved programs do not."""
         self._local = _LocalParams(self.params)
         self._structure: Structure | None = None
 
