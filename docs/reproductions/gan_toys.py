@@ -248,7 +248,8 @@ make reproduce NAME={NAME} ARGS='--epochs {epochs}'
 of {BATCH_SIZE}, rates that do not fall, no averages.
 `GameHealth(every=50)` looks at each, once without and once with the places of the modes.
 
-The monitor's rules were set by games of other seeds, and the truth's bars before these games were played. The truth is
+The monitor's rules were set by games of other seeds, once more after a first table of fifty games whose seeds are not
+these, and the truth's bars before these games were played. The truth is
 told by {FINAL:,} samples at the end and by looks on the way, of which the monitor knows nothing.
 *Collapse*: fewer than {100 * COVERED:.0f} % of the modes hold {MISSING:g} of their even share or more. *Cycles*: over
 the later half, {100 * WANDERS:.0f} % of the samples change their mode from one look to the next, 100 steps on. *Critic

@@ -82,8 +82,7 @@ def _inferred(m: Material) -> bool:
 
 def _has_evidence(m: Material) -> bool:
     """Not where data enter by a critic alone."""
-    by_critic = any(str(name).startswith("adversarial[") for name in m.fitted.history)
-    return _inferred(m) and (bool(m.fitted.structure.observed) or not by_critic)
+    return _inferred(m) and not m.fitted.structure.generated
 
 
 def _many_local(m: Material) -> bool:

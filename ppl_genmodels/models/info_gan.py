@@ -14,7 +14,6 @@ import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.nn.functional import softplus
 
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.models.adversarial_autoencoder import encoder_of
@@ -22,7 +21,7 @@ from ppl_genmodels.models.adversary import Adversary
 from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import check_dtype, check_index, check_rows, data_array
 from ppl_genmodels.models.gan import generator_of, is_bounded
-from ppl_genmodels.models.vae import SMALLEST_SCALE
+from ppl_genmodels.models.vae import normal_of
 from ppl_genmodels.networks import Critic
 from ppl_genmodels.networks.sizes import check_event_shape, check_size
 from ppl_genmodels.objectives import Objective, mutual_information
@@ -168,8 +167,7 @@ class InfoGAN(Adversary):
         features = self.encoder(x)
         found: dict[str, dist.TorchDistribution] = {"c": dist.Categorical(logits=features[..., : self.categories])}
         if "u" in self.codes:
-            loc, raw_scale = features[..., self.categories :].chunk(2, -1)
-            found["u"] = dist.Normal(loc, softplus(raw_scale) + SMALLEST_SCALE).to_event(1)
+            found["u"] = normal_of(features[..., self.categories :])
         return found
 
     @torch.no_grad()

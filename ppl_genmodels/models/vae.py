@@ -24,7 +24,7 @@ from ppl_genmodels.models.priors import Prior, build_prior
 from ppl_genmodels.networks import MLP
 from ppl_genmodels.networks.sizes import check_size, check_sizes
 
-__all__ = ["VAE", "Autoencoder", "likelihood_options"]
+__all__ = ["VAE", "Autoencoder", "likelihood_options", "normal_of"]
 
 SMALLEST_SCALE = 1e-5
 """Added to the guide's scales, which would otherwise underflow to zero."""
@@ -113,8 +113,7 @@ class Autoencoder(nn.Module):
         return self.prior(self._posterior)
 
     def _posterior(self, features: Tensor) -> dist.TorchDistribution:
-        loc, raw_scale = self.encoder(features).chunk(2, dim=-1)
-        return dist.Normal(loc, softplus(raw_scale) + SMALLEST_SCALE).to_event(1)
+        return normal_of(self.encoder(features))
 
     def _checked_rows(self, x: Tensor) -> int:
         rows = check_rows(self, "x", x, self.likelihood.event_shape)
@@ -122,6 +121,17 @@ class Autoencoder(nn.Module):
             check_dtype(self, "x", x, like=self.prior_loc)
         self.likelihood.check(type(self).__name__, "x", x)
         return rows
+
+
+def normal_of(outputs: Tensor) -> dist.TorchDistribution:
+    """Independent normals by what an encoder gives: means, and then as many raw scales, ``(..., 2 * latent_dim)``.
+
+    Example:
+        >>> normal_of(torch.zeros(5, 6)).event_shape
+        torch.Size([3])
+    """
+    loc, raw_scale = outputs.chunk(2, dim=-1)
+    return dist.Normal(loc, softplus(raw_scale) + SMALLEST_SCALE).to_event(1)
 
 
 @register("vae")

@@ -14,7 +14,7 @@ import pyro
 import pyro.distributions as dist
 import torch
 from torch import Tensor
-from torch.nn.functional import batch_norm, softplus
+from torch.nn.functional import batch_norm
 
 from ppl_genmodels.errors import OptionError
 from ppl_genmodels.models.adversarial_autoencoder import encoder_of
@@ -22,7 +22,7 @@ from ppl_genmodels.models.adversary import Adversary
 from ppl_genmodels.models.catalogue import register
 from ppl_genmodels.models.checks import check_dtype, check_rows, data_array, missing_data
 from ppl_genmodels.models.gan import generator_of, is_bounded
-from ppl_genmodels.models.vae import SMALLEST_SCALE
+from ppl_genmodels.models.vae import normal_of
 from ppl_genmodels.networks import Critic
 from ppl_genmodels.networks.sizes import check_event_shape, check_size
 from ppl_genmodels.objectives import Objective, feature_log_lik, kl
@@ -149,8 +149,7 @@ class VAEGAN(Adversary):
         if x is None:
             raise missing_data(self, "x")
         with pyro.plate("data", self._checked_rows(x)):
-            loc, raw_scale = self.encoder(x).chunk(2, -1)
-            return pyro.sample("z", dist.Normal(loc, softplus(raw_scale) + SMALLEST_SCALE).to_event(1))
+            return pyro.sample("z", normal_of(self.encoder(x)))
 
     def features(self, x: Tensor) -> Tensor:
         """What the critic's last hidden layer makes of data, with mean zero and variance one in the batch.

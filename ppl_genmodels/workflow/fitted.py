@@ -247,15 +247,11 @@ class Fitted:
 
     def _check_observes(self) -> None:
         """Refuses to price data that have no density in the program."""
-        if self._is_game and not self.structure.observed and self._program.guide is not None:
+        if self.structure.generated and self._program.guide is not None:
             raise ProgramError(
                 "the program observes no site: its critic alone sees data, so that they have no density. Remedy: "
                 "sample(n), infer(data), and the program's own methods, such as reconstruct of models.VAEGAN."
             )
-
-    @property
-    def _is_game(self) -> bool:
-        return any(name.startswith("adversarial[") for name in self.history.columns)
 
     def _facts(self) -> dict[str, str]:
         metrics = self.card["metrics"]
@@ -267,7 +263,8 @@ class Fitted:
         }
         if self.card.get("gradients"):
             facts["gradient"] = summarised(self.card["gradients"])
-        unit = "" if self._is_game else " nats per datum"  # a game's divergence may be a distance or a share
+        is_game = any(name.startswith("adversarial[") for name in self.history.columns)
+        unit = "" if is_game else " nats per datum"  # a game's divergence may be a distance or a share
         for name, shown in (("objective", "in training"), ("validation", "in validation")):
             if metrics.get(name) is not None:
                 facts[shown] = f"{metrics[name]:.4g}{unit}"
